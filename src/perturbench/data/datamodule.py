@@ -1,0 +1,199 @@
+"""The Lightning datamodule over one data set and its split."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING, Literal
+
+import lightning as L
+import numpy as np
+from torch.utils.data import DataLoader, Sampler
+
+from perturbench.data.counterfactual import CounterfactualWithReference
+from perturbench.data.encoding import make_context
+from perturbench.data.groups import Groups
+from perturbench.data.singlecell import BatchIndex, CellMatrix, SingleCellPerturbationWithControls
+from perturbench.errors import PerturbenchError, listing, require_choice
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import anndata as ad
+    import pandas as pd
+
+    from perturbench.data.groups import Keys
+
+logger = logging.getLogger(__name__)
+Part = Literal["train", "val", "test"]
+PARTS: tuple[Part, ...] = ("train", "val", "test")
+
+
+class BatchSampler(Sampler[BatchIndex]):
+    """Positions of whole batches, shuffled anew each epoch.
+
+    The order depends on the seed and the epoch alone, so a resumed training sees the batches it would have seen.
+    """
+
+    def __init__(self, n: int, batch_size: int, *, shuffle: bool = False, seed: int = 0) -> None:
+        self.n, self.batch_size, self.shuffle, self.seed, self.epoch = n, batch_size, shuffle, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch; Lightning calls this."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-self.n // self.batch_size)
+
+    def __iter__(self) -> Iterator[BatchIndex]:
+        order = np.arange(self.n)
+        if self.shuffle:
+            order = np.random.default_rng([self.seed, self.epoch]).permutation(self.n)
+        seed = self.seed + (self.epoch if self.shuffle else 0)
+        for start in range(0, self.n, self.batch_size):
+            yield BatchIndex(order[start : start + self.batch_size], seed)
+
+
+class PerturbationDataModule(L.LightningDataModule):
+    """Training, validation and counterfactual batches of one data set.
+
+    Parameters
+    ----------
+    adata
+        Prepared cells: log-normalised ``X``, ``(n_cells, n_genes)``. Held once, however many parts there are.
+    split
+        Part of each cell, indexed by cell name: ``train``, ``val``, ``test`` or missing for unused cells.
+    keys
+        The columns of ``obs``.
+    batch_size
+        Cells per batch.
+    num_workers
+        Processes that load batches; 0 loads in the main process.
+    seed
+        Of the order of batches and the matching of controls.
+    max_control_cells
+        Control cells per state that predictions start from; ``None`` for all.
+    embedding_key
+        Key of ``obsm`` with cell embeddings.
+
+    Raises
+    ------
+    PerturbenchError
+        If a part is empty, or a state of a part has no control cells.
+    """
+
+    def __init__(
+        self,
+        adata: ad.AnnData,
+        split: pd.Series,
+        keys: Keys,
+        *,
+        batch_size: int = 256,
+        num_workers: int = 0,
+        seed: int = 0,
+        max_control_cells: int | None = None,
+        embedding_key: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.adata, self.keys = adata, keys
+        self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
+        self.max_control_cells = max_control_cells
+        labels = align_split(split, adata.obs_names)
+        self.rows = {part: np.flatnonzero(labels == part) for part in PARTS}
+        self.groups = Groups.from_obs(adata.obs, keys)
+        for part in PARTS:
+            if not len(self.rows[part]):
+                raise PerturbenchError(f"the {part} part of the split has no cells; check the splitter's parameters.")
+        self.cells = CellMatrix(adata, embedding_key)
+        self.context = make_context(adata, self.groups, self.rows["train"], embedding_key)
+        known = set(self.context["perturbation_uniques"])
+        seen = {single for _, condition in self.groups.pairs() for single in keys.singles(condition)}
+        if unseen := sorted(seen - known):
+            logger.warning(
+                "%d single perturbations are held out entirely and count as no perturbation in combinations: %s",
+                len(unseen),
+                listing(unseen),
+            )
+
+    def pairs(self, part: Part) -> list:
+        """Return the (state, perturbation) pairs of a part."""
+        mask = np.zeros(self.adata.n_obs, dtype=bool)
+        mask[self.rows[part]] = True
+        return self.groups.pairs(mask)
+
+    def observed(self, part: Part) -> SingleCellPerturbationWithControls:
+        """Return the observed cells of a part, with matched controls."""
+        return SingleCellPerturbationWithControls(
+            self.cells, self.groups, self.rows[part], self.context, unknown="ignore"
+        )
+
+    def counterfactuals(self, part: Part = "test") -> CounterfactualWithReference:
+        """Return what a model has to predict for a part: its pairs, from its control cells."""
+        require_choice("part", part, PARTS)
+        return CounterfactualWithReference(
+            self.cells,
+            self.groups,
+            self.rows[part],
+            self.pairs(part),
+            self.context,
+            unknown="ignore",
+            max_control_cells=self.max_control_cells,
+            seed=self.seed,
+        )
+
+    def train_dataloader(self) -> DataLoader:
+        """Return shuffled batches of the training cells, controls included."""
+        return self._loader(self.observed("train"), shuffle=True)
+
+    def val_dataloader(self) -> DataLoader:
+        """Return batches of the validation cells."""
+        return self._loader(self.observed("val"))
+
+    def test_dataloader(self) -> DataLoader:
+        """Return the counterfactuals of the test part."""
+        return self._loader(self.counterfactuals("test"))
+
+    def predict_dataloader(self, part: Part = "test") -> DataLoader:
+        """Return the counterfactuals of a part."""
+        return self._loader(self.counterfactuals(part))
+
+    def _loader(
+        self,
+        dataset: SingleCellPerturbationWithControls | CounterfactualWithReference,
+        *,
+        shuffle: bool = False,
+    ) -> DataLoader:
+        sampler = BatchSampler(len(dataset), self.batch_size, shuffle=shuffle, seed=self.seed)
+        return DataLoader(
+            dataset,
+            batch_size=None,
+            sampler=sampler,
+            collate_fn=_as_is,
+            num_workers=min(self.num_workers, os.cpu_count() or 1),
+            persistent_workers=self.num_workers > 0,
+        )
+
+
+def align_split(split: pd.Series, names: pd.Index) -> np.ndarray:
+    """Return the label of each named cell, ``(n_cells,)`` of str; empty where the split does not use the cell.
+
+    Raises
+    ------
+    PerturbenchError
+        If the split names cells that are not there, or has labels other than train, val and test.
+    """
+    if n_strangers := int((~split.index.isin(names)).sum()):
+        stranger = split.index[~split.index.isin(names)][0]
+        raise PerturbenchError(
+            f"the split names {n_strangers} of {len(split)} cells that the data does not have, first '{stranger}'; "
+            "make the split from the same data."
+        )
+    labels = split.reindex(names).astype(object).fillna("").to_numpy(dtype=str)
+    for label in np.unique(labels):
+        if label:
+            require_choice("split label", label, PARTS)
+    return labels
+
+
+def _as_is(batch: object) -> object:
+    return batch

@@ -1,0 +1,135 @@
+"""What a model knows of its training data, and how names become tensors with it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, TypedDict
+
+import numpy as np
+
+from perturbench.data.groups import Keys
+from perturbench.errors import PerturbenchError, listing
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import anndata as ad
+
+    from perturbench.data.groups import Groups, State
+
+Unknown = Literal["error", "ignore"]
+
+
+class Context(TypedDict):
+    """Names a dataset was made with: plain values only, so that a checkpoint can hold them."""
+
+    perturbation_key: str
+    perturbation_combination_delimiter: str | None
+    perturbation_control_value: str | None
+    covariate_keys: list[str]
+    perturbation_uniques: list[str]
+    covariate_uniques: dict[str, list[str]]
+    gene_names: list[str]
+    embedding_key: str | None
+    n_embedding: int
+
+
+def make_context(
+    adata: ad.AnnData, groups: Groups, rows: np.ndarray | None = None, embedding_key: str | None = None
+) -> Context:
+    """Return the context of the cells of ``adata`` (only of ``rows``, where given).
+
+    Raises
+    ------
+    PerturbenchError
+        If ``embedding_key`` is not in ``obsm``.
+    """
+    if embedding_key is not None and embedding_key not in adata.obsm:
+        raise PerturbenchError(
+            f"embedding '{embedding_key}' is not in obsm; there are: {listing(adata.obsm)}. Set embedding_key to one."
+        )
+    keys = groups.keys
+    chosen = slice(None) if rows is None else rows
+    conditions = [groups.conditions[code] for code in np.unique(groups.condition_codes[chosen])]
+    states = [groups.states[code] for code in np.unique(groups.state_codes[chosen])]
+    return Context(
+        perturbation_key=keys.perturbation,
+        perturbation_combination_delimiter=keys.delimiter,
+        perturbation_control_value=keys.control,
+        covariate_keys=list(keys.covariates),
+        perturbation_uniques=sorted({single for condition in conditions for single in keys.singles(condition)}),
+        covariate_uniques={
+            key: sorted({state[column] for state in states}) for column, key in enumerate(keys.covariates)
+        },
+        gene_names=list(adata.var_names),
+        embedding_key=embedding_key,
+        n_embedding=0 if embedding_key is None else int(adata.obsm[embedding_key].shape[1]),
+    )
+
+
+def context_keys(context: Context) -> Keys:
+    """Return the ``Keys`` of a context."""
+    return Keys(
+        perturbation=context["perturbation_key"],
+        covariates=tuple(context["covariate_keys"]),
+        control=context["perturbation_control_value"],
+        delimiter=context["perturbation_combination_delimiter"],
+    )
+
+
+def multi_hot(conditions: Sequence[str], context: Context, unknown: Unknown = "error") -> np.ndarray:
+    """Encode perturbations by the single perturbations of the context.
+
+    Parameters
+    ----------
+    conditions
+        Perturbation names; combinations are split.
+    context
+        Whose ``perturbation_uniques`` are the columns.
+    unknown
+        What to do with a single perturbation that the context does not have: refuse, or leave it out.
+
+    Returns
+    -------
+    ``(n_conditions, n_perturbations)`` float32; a row of zeros is the control.
+
+    Raises
+    ------
+    PerturbenchError
+        If ``unknown="error"`` and a perturbation is not in the context.
+    """
+    keys = context_keys(context)
+    column = {name: position for position, name in enumerate(context["perturbation_uniques"])}
+    singles = [keys.singles(condition) for condition in conditions]
+    missing = sorted({name for names in singles for name in names if name not in column})
+    if missing and unknown == "error":
+        raise PerturbenchError(
+            f"unknown perturbations: {listing(missing)}; the training data has {len(column)}: "
+            f"{listing(column)}. Predict only perturbations, or combinations of perturbations, seen in training."
+        )
+    encoded = np.zeros((len(conditions), len(column)), dtype=np.float32)
+    for row, names in enumerate(singles):
+        encoded[row, [column[name] for name in names if name in column]] = 1.0
+    return encoded
+
+
+def one_hot(states: Sequence[State], context: Context) -> dict[str, np.ndarray]:
+    """Encode states as one-hot covariates.
+
+    Returns
+    -------
+    For each covariate ``(n_states, n_levels)`` float32.
+
+    Raises
+    ------
+    PerturbenchError
+        If a covariate has a value that the context does not have.
+    """
+    encoded = {}
+    for position, (key, levels) in enumerate(context["covariate_uniques"].items()):
+        values = [state[position] for state in states]
+        if missing := sorted(set(values) - set(levels)):
+            raise PerturbenchError(
+                f"unknown values of covariate '{key}': {listing(missing)}; the training data has: {listing(levels)}."
+            )
+        encoded[key] = np.eye(len(levels), dtype=np.float32)[[levels.index(value) for value in values]]
+    return encoded

@@ -1,0 +1,163 @@
+"""Names of perturbations and states, and the integer codes every vectorised step works on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from perturbench.errors import PerturbenchError, listing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    import pandas as pd
+
+State = tuple[str, ...]
+Pair = tuple[State, str]
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Which columns of ``obs`` say what, and how perturbations are written in them.
+
+    Attributes
+    ----------
+    perturbation
+        Column with the perturbation of each cell.
+    covariates
+        Columns whose values, in this order, make up the state of a cell; may be empty.
+    control
+        Value of ``perturbation`` for unperturbed cells; ``None`` if the data has none.
+    delimiter
+        What joins the single perturbations of a combination; ``None`` if there are no combinations.
+    """
+
+    perturbation: str = "condition"
+    covariates: tuple[str, ...] = ("cell_type",)
+    control: str | None = "control"
+    delimiter: str | None = "+"
+
+    def singles(self, condition: str) -> tuple[str, ...]:
+        """Return the single perturbations of a condition, sorted; none for the control."""
+        parts = [condition] if self.delimiter is None else condition.split(self.delimiter)
+        return tuple(sorted({part.strip() for part in parts} - {self.control}))
+
+    def canonical(self, condition: str) -> str:
+        """Return the one name of a set of perturbations: ``B+A`` and ``A+B`` are the same."""
+        singles = self.singles(condition)
+        if not singles:
+            return condition if self.control is None else self.control
+        return (self.delimiter or "").join(singles)
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Codes of the state and the perturbation of ``n_cells`` cells.
+
+    Attributes
+    ----------
+    keys
+        The columns the codes were made from.
+    states, conditions
+        Distinct states and canonical perturbation names, sorted.
+    state_codes, condition_codes
+        Position of each cell's state and perturbation in them, ``(n_cells,)``.
+    """
+
+    keys: Keys
+    states: tuple[State, ...]
+    conditions: tuple[str, ...]
+    state_codes: np.ndarray
+    condition_codes: np.ndarray
+    is_control: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        control = self.conditions.index(self.keys.control) if self.keys.control in self.conditions else -1
+        object.__setattr__(self, "is_control", self.condition_codes == control)
+
+    @classmethod
+    def from_obs(cls, obs: pd.DataFrame, keys: Keys) -> Groups:
+        """Code the cells of ``obs``.
+
+        Raises
+        ------
+        PerturbenchError
+            If a column is missing or has missing values.
+        """
+        check_columns(obs, keys)
+        names, codes = _factorize(obs[keys.perturbation])
+        canonical = [keys.canonical(name) for name in names]
+        conditions = tuple(sorted(set(canonical)))
+        position = {name: code for code, name in enumerate(conditions)}
+        condition_codes = np.array([position[name] for name in canonical], dtype=np.int64)[codes]
+
+        states: tuple[State, ...] = ((),)
+        state_codes = np.zeros(len(obs), dtype=np.int64)
+        if keys.covariates:
+            columns = [_factorize(obs[key]) for key in keys.covariates]
+            rows, state_codes = np.unique(
+                np.stack([codes for _, codes in columns], axis=1), axis=0, return_inverse=True
+            )
+            states = tuple(tuple(levels[code] for (levels, _), code in zip(columns, row, strict=True)) for row in rows)
+            state_codes = state_codes.reshape(-1)
+        return cls(keys, states, conditions, state_codes, condition_codes)
+
+    def pairs(self, mask: np.ndarray | None = None) -> list[Pair]:
+        """Return the distinct (state, perturbation) pairs of the masked cells, controls left out, sorted."""
+        chosen = ~self.is_control if mask is None else (~self.is_control & mask)
+        codes = np.unique(np.stack([self.state_codes[chosen], self.condition_codes[chosen]], axis=1), axis=0)
+        return [(self.states[s], self.conditions[c]) for s, c in codes]
+
+    def pair_codes(self, pairs: Sequence[Pair]) -> np.ndarray:
+        """Return the position of each cell's pair in ``pairs``, -1 where it is not among them, ``(n_cells,)``."""
+        table = np.full((len(self.states), len(self.conditions)), -1, dtype=np.int64)
+        states = {state: code for code, state in enumerate(self.states)}
+        conditions = {name: code for code, name in enumerate(self.conditions)}
+        for code, (state, condition) in enumerate(pairs):
+            if state in states and condition in conditions:
+                table[states[state], conditions[condition]] = code
+        return table[self.state_codes, self.condition_codes]
+
+
+def check_columns(obs: pd.DataFrame, keys: Keys) -> None:
+    """Raise unless every key is a column of ``obs`` without missing values.
+
+    Raises
+    ------
+    PerturbenchError
+        Naming the column, and the columns there are.
+    """
+    for role, key in [("perturbation", keys.perturbation), *(("covariate", key) for key in keys.covariates)]:
+        if key not in obs.columns:
+            raise PerturbenchError(
+                f"{role} column '{key}' is not in obs; columns are: {listing(obs.columns, 30)}. "
+                f"Name the right one in the task's data section."
+            )
+        if n_missing := int(obs[key].isna().sum()):
+            raise PerturbenchError(
+                f"{role} column '{key}' has no value for {n_missing} of {len(obs)} cells; fill them in or drop them."
+            )
+
+
+def state_name(state: Iterable[str]) -> str:
+    """Return a state as text, for messages."""
+    return "(" + ", ".join(state) + ")"
+
+
+def pair_name(pair: Pair) -> str:
+    """Return a (state, perturbation) pair as text, for messages."""
+    state, condition = pair
+    return f"{condition} in {state_name(state)}" if state else condition
+
+
+def _factorize(column: pd.Series) -> tuple[list[str], np.ndarray]:
+    """Return the distinct values as sorted text, and each row's code."""
+    values = column.astype("category").cat
+    names = [str(name) for name in values.categories]
+    used = np.unique(values.codes)
+    order = sorted(used, key=lambda code: names[code])
+    lookup = np.full(len(names), -1, dtype=np.int64)
+    lookup[order] = np.arange(len(order))
+    return [names[code] for code in order], lookup[values.codes.to_numpy()]

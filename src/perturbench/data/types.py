@@ -1,0 +1,74 @@
+"""The two records that flow from data to models."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
+
+
+class Example(NamedTuple):
+    """One cell, as a person reads it (appendix A.2 of the paper).
+
+    Attributes
+    ----------
+    gene_expression
+        Log-normalised expression, ``(n_genes,)``; ``None`` for a counterfactual, which nobody observed.
+    perturbations
+        Names of its single perturbations; empty for a control cell.
+    covariates
+        Value of each covariate.
+    controls
+        Expression of a control cell of the same state, ``(n_genes,)``, where the dataset matches controls.
+    id
+        Name of the cell; of the control cell for a counterfactual.
+    gene_names
+        Names of the genes, in the order of ``gene_expression``.
+    embeddings
+        Embedding of the cell, ``(n_embedding,)``; of the control cell for a counterfactual.
+    """
+
+    gene_expression: torch.Tensor | None
+    perturbations: list[str]
+    covariates: dict[str, str]
+    controls: torch.Tensor | None = None
+    id: str | None = None
+    gene_names: list[str] | None = None
+    embeddings: torch.Tensor | None = None
+
+
+class Batch(NamedTuple):
+    """Many cells, as a model reads them.
+
+    Attributes
+    ----------
+    gene_expression
+        ``(n_cells, n_genes)``; ``None`` for counterfactuals, so that no model can look at an answer.
+    perturbations
+        Multi-hot, ``(n_cells, n_perturbations)``; all zeros for control cells.
+    covariates
+        One-hot of each covariate, ``(n_cells, n_levels)``.
+    controls
+        Matched control cells, ``(n_cells, n_genes)``.
+    ids
+        Names of the cells; of the control cells for counterfactuals.
+    gene_names
+        Names of the genes.
+    embeddings
+        ``(n_cells, n_embedding)``.
+    groups
+        For counterfactuals: position of each cell's (state, perturbation) pair among the dataset's pairs,
+        ``(n_cells,)``.
+    """
+
+    gene_expression: torch.Tensor | None
+    perturbations: torch.Tensor
+    covariates: dict[str, torch.Tensor]
+    controls: torch.Tensor | None = None
+    ids: Sequence[str] | None = None
+    gene_names: list[str] | None = None
+    embeddings: torch.Tensor | None = None
+    groups: torch.Tensor | None = None

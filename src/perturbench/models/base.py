@@ -1,0 +1,231 @@
+"""What every model shares: training, counterfactual prediction, testing, and a checkpoint that stands alone."""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+import anndata as ad
+import lightning as L
+import numpy as np
+import pandas as pd
+import torch
+from torch.nn import functional as F
+
+from perturbench import __version__
+from perturbench.analysis.aggregation import GroupSums
+from perturbench.analysis.evaluation import Reference, score_means, summarise
+from perturbench.analysis.metrics import resolve_metrics
+from perturbench.data.encoding import context_keys
+from perturbench.errors import PerturbenchError, listing
+
+if TYPE_CHECKING:
+    from lightning.pytorch.utilities.types import OptimizerLRScheduler
+
+    from perturbench.data.counterfactual import Counterfactual
+    from perturbench.data.encoding import Context
+    from perturbench.data.groups import Pair
+    from perturbench.data.types import Batch
+
+TRANSFORM = "log1p of counts per 10,000"
+
+
+class PerturbationModel(L.LightningModule, ABC):
+    """A model that predicts the expression of perturbed cells from control cells.
+
+    A subclass defines :meth:`predict`, and :meth:`loss` if it is not the mean squared error of the prediction. All
+    arguments of its constructor are hyperparameters and are stored in the checkpoint, which is all that predicting
+    needs.
+
+    Parameters
+    ----------
+    context
+        Names of the training data, as ``from_anndata`` and the datamodule give them.
+    lr, wd
+        Learning rate and weight decay of Adam.
+
+    Attributes
+    ----------
+    training_record
+        What the model was trained on: transform of the expression, genes, perturbations, covariates, keys.
+    """
+
+    #: Whether the model is computed from pseudobulks instead of being trained, see ``ClosedFormModel``.
+    closed_form = False
+
+    def __init__(self, context: Context, lr: float = 1e-3, wd: float = 1e-8) -> None:
+        super().__init__()
+        taken = inspect.signature(type(self)).parameters
+        self.save_hyperparameters(logger=False, ignore=[name for name in ("lr", "wd") if name not in taken])
+        self.training_record: dict[str, Any] = {"transform": TRANSFORM, **context}
+        self.lr, self.wd = lr, wd
+        self.n_genes = len(context["gene_names"])
+        self.n_perturbations = len(context["perturbation_uniques"])
+        self.n_covariates = sum(map(len, context["covariate_uniques"].values()))
+
+    @abstractmethod
+    def predict(self, batch: Batch) -> torch.Tensor:
+        """Return the predicted expression of a batch's cells under its perturbations, ``(n_cells, n_genes)``.
+
+        ``batch.gene_expression`` is ``None`` where the answer is unknown: start from ``batch.controls``.
+        """
+
+    def loss(self, batch: Batch) -> torch.Tensor:
+        """Return the loss of a batch of observed cells, a scalar."""
+        return F.mse_loss(self.predict(batch), observed_of(batch))
+
+    def covariate_matrix(self, batch: Batch) -> torch.Tensor:
+        """Return all one-hot covariates side by side, ``(n_cells, n_covariates)``; no columns without covariates."""
+        if batch.covariates:
+            return torch.cat(list(batch.covariates.values()), dim=1)
+        return batch.perturbations.new_zeros(len(batch.perturbations), 0)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Return Adam, and a learning rate that falls to a fifth after 15 epochs without a better ``val_loss``."""
+        optimizer = torch.optim.Adam(self.parameters(), lr=self.lr, weight_decay=self.wd)
+        scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.2, patience=15)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": "val_loss"}}
+
+    def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor | None:
+        """Return the training loss, logged per epoch as ``train_loss``."""
+        loss = self.loss(batch)
+        self.log(
+            "train_loss",
+            loss,
+            on_step=False,
+            on_epoch=True,
+            prog_bar=True,
+            batch_size=len(batch.perturbations),
+        )
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Log ``val_loss``, which chooses the checkpoint."""
+        self.log("val_loss", self.loss(batch), prog_bar=True, batch_size=len(batch.perturbations))
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> ad.AnnData:
+        """Return the counterfactual cells of a batch, log-normalised, with perturbation and covariates in ``obs``."""
+        predicted = self.predict(batch).float().cpu().numpy()
+        return ad.AnnData(
+            predicted, obs=self._obs_of(batch), var=pd.DataFrame(index=self.training_record["gene_names"])
+        )
+
+    def on_test_start(self) -> None:
+        """Reduce the observed cells of the test part to the means that predictions are compared with."""
+        dataset: Counterfactual = self.trainer.test_dataloaders.dataset  # type: ignore[union-attr]
+        module = self.trainer.datamodule  # type: ignore[attr-defined]
+        self._reference = Reference(module.adata[dataset.reference_rows], module.keys)  # type: ignore[attr-defined]
+        self._order = [self._reference.pairs.index(pair) for pair in dataset.pairs]
+        self._sums = GroupSums(len(self._reference.pairs), self.n_genes)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Predict a batch and add it to the sums of its groups; the cells are not kept."""
+        if batch.groups is None:
+            raise PerturbenchError("testing needs counterfactual batches; use the datamodule's test_dataloader.")
+        codes = torch.as_tensor(self._order)[batch.groups.cpu()].numpy()
+        self._sums.add(self.predict(batch).float().cpu().numpy(), codes)
+
+    def on_test_epoch_end(self) -> None:
+        """Log the benchmark metrics, means over perturbations."""
+        metrics = resolve_metrics("default")
+        scores = score_means(self._sums.means, self._reference, metrics, "model", negative="clip")
+        summary = summarise(scores, [metric.name for metric in metrics]).iloc[0]
+        self.log_dict({f"test_{name}": float(value) for name, value in summary.items()})
+        del self._reference, self._order, self._sums
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what loading without the original code's help needs: the class and the training record."""
+        checkpoint["perturbench_model"] = {
+            "version": __version__,
+            "target": f"{type(self).__module__}.{type(self).__qualname__}",
+            "training_record": self.training_record,
+        }
+
+    def require_match(self, context: Context) -> None:
+        """Raise unless data with this context can be given to the model.
+
+        Raises
+        ------
+        PerturbenchError
+            If genes, keys, perturbations or covariate values differ, with both sides named.
+        """
+        mine = self.training_record
+        for what in ("gene_names", "covariate_keys"):
+            if list(mine[what]) != list(context[what]):  # type: ignore[literal-required]
+                raise PerturbenchError(
+                    f"the checkpoint does not fit the data: {what} differ. Checkpoint: {_brief(mine[what])}. "
+                    f"Data: {_brief(context[what])}."  # type: ignore[literal-required]
+                )
+        for what, model_has, data_has in [
+            ("perturbations", mine["perturbation_uniques"], context["perturbation_uniques"]),
+            *(
+                (f"values of '{key}'", mine["covariate_uniques"][key], levels)
+                for key, levels in context["covariate_uniques"].items()
+            ),
+        ]:
+            if list(model_has) != list(data_has):
+                raise PerturbenchError(
+                    f"the checkpoint does not fit the data: {what} differ. Checkpoint: {_brief(model_has)}. "
+                    f"Data: {_brief(data_has)}. Train the model again on this split."
+                )
+
+    def _obs_of(self, batch: Batch) -> pd.DataFrame:
+        """Name the perturbation and state of each cell."""
+        record = self.training_record
+        keys = context_keys(record)  # type: ignore[arg-type]
+        if batch.groups is None:
+            pairs, codes = self._decode(batch)
+        else:
+            pairs, codes = self._trainer.predict_dataloaders.dataset.pairs, batch.groups.cpu().numpy()  # type: ignore
+        obs = pd.DataFrame(
+            [[condition, *state] for state, condition in pairs], columns=[keys.perturbation, *keys.covariates]
+        )
+        obs = obs.astype("category").iloc[codes]
+        obs["control_cell"] = list(batch.ids or [""] * len(codes))
+        return obs.set_axis([f"cell{i}" for i in range(len(codes))])
+
+    def _decode(self, batch: Batch) -> tuple[list[Pair], np.ndarray]:
+        """Return the distinct (state, perturbation) pairs of an encoded batch, and each cell's position in them."""
+        record = self.training_record
+        keys = context_keys(record)  # type: ignore[arg-type]
+        encoded = torch.cat([batch.perturbations, self.covariate_matrix(batch)], dim=1).cpu()
+        rows, codes = torch.unique(encoded, dim=0, return_inverse=True)
+        pairs = []
+        for row in rows.bool().numpy():
+            hot = np.flatnonzero(row[: self.n_perturbations])
+            names = [record["perturbation_uniques"][i] for i in hot]
+            levels = [level for levels in record["covariate_uniques"].values() for level in levels]
+            state = tuple(levels[i] for i in np.flatnonzero(row[self.n_perturbations :]))
+            pairs.append((state, (keys.delimiter or "").join(names) or str(keys.control)))
+        return pairs, codes.numpy()
+
+
+def controls_of(batch: Batch) -> torch.Tensor:
+    """Return the matched controls of a batch, ``(n_cells, n_genes)``.
+
+    Raises
+    ------
+    PerturbenchError
+        If the dataset does not match controls.
+    """
+    if batch.controls is None:
+        raise PerturbenchError("the batch has no matched controls; use SingleCellPerturbationWithControls.")
+    return batch.controls
+
+
+def observed_of(batch: Batch) -> torch.Tensor:
+    """Return the observed expression of a batch, ``(n_cells, n_genes)``.
+
+    Raises
+    ------
+    PerturbenchError
+        If it is a batch of counterfactuals.
+    """
+    if batch.gene_expression is None:
+        raise PerturbenchError("a counterfactual batch has no observed expression; predict from batch.controls.")
+    return batch.gene_expression
+
+
+def _brief(names: list[str]) -> str:
+    return f"{len(names)} ({listing(names, 5)})"

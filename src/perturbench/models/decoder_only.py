@@ -1,0 +1,72 @@
+"""Decoder only: a model that sees no expression at all."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn import functional as F
+
+from perturbench.errors import PerturbenchError
+from perturbench.models.base import PerturbationModel
+from perturbench.models.nn import MLP
+
+if TYPE_CHECKING:
+    from perturbench.data.encoding import Context
+    from perturbench.data.types import Batch
+
+
+class DecoderOnly(PerturbationModel):
+    """``dec([p; c])``; with covariates only it is the fully collapsed reference.
+
+    Parameters
+    ----------
+    context
+        Names of the training data.
+    n_layers, encoder_width, dropout
+        Of the decoder.
+    use_covariates, use_perturbations
+        What it sees.
+    softplus_output
+        Whether predictions are made positive.
+    lr, wd
+        Of Adam.
+
+    Raises
+    ------
+    PerturbenchError
+        If it would see nothing: neither input is used, or only covariates and the data has none.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        n_layers: int = 2,
+        encoder_width: int = 128,
+        dropout: float | None = None,
+        use_covariates: bool = True,
+        use_perturbations: bool = True,
+        softplus_output: bool = True,
+        lr: float = 1e-3,
+        wd: float = 1e-8,
+    ) -> None:
+        super().__init__(context, lr=lr, wd=wd)
+        self.use_covariates, self.use_perturbations = use_covariates, use_perturbations
+        self.softplus_output = softplus_output
+        n_input = use_covariates * self.n_covariates + use_perturbations * self.n_perturbations
+        if n_input == 0:
+            raise PerturbenchError(
+                f"decoder_only would see nothing: use_covariates={use_covariates} with {self.n_covariates} covariate "
+                f"levels, use_perturbations={use_perturbations}; use at least one that the data has."
+            )
+        self.decoder = MLP(n_input, encoder_width, self.n_genes, n_layers, dropout)
+
+    def predict(self, batch: Batch) -> torch.Tensor:
+        """Return the decoded perturbation and covariates."""
+        inputs = []
+        if self.use_covariates:
+            inputs.append(self.covariate_matrix(batch))
+        if self.use_perturbations:
+            inputs.append(batch.perturbations)
+        decoded = self.decoder(torch.cat(inputs, dim=1))
+        return F.softplus(decoded) if self.softplus_output else decoded

@@ -1,0 +1,48 @@
+"""The multi-layer perceptron every network model is made of."""
+
+from __future__ import annotations
+
+from torch import nn
+
+
+class MLP(nn.Sequential):
+    """Blocks of Linear, LayerNorm, ReLU and Dropout, then a Linear.
+
+    Parameters
+    ----------
+    n_input, n_hidden, n_output
+        Widths.
+    n_layers
+        Blocks: one from input to hidden width, the others hidden to hidden.
+    dropout
+        Dropout rate of each block; ``None`` or 0 for none.
+    elementwise_affine
+        Whether LayerNorm learns a scale and shift.
+
+    Raises
+    ------
+    ValueError
+        If ``n_layers`` is below 1.
+    """
+
+    def __init__(
+        self,
+        n_input: int,
+        n_hidden: int,
+        n_output: int,
+        n_layers: int,
+        dropout: float | None = None,
+        elementwise_affine: bool = False,
+    ) -> None:
+        if n_layers < 1:
+            raise ValueError(f"n_layers is {n_layers}; an MLP has at least 1 block.")
+        layers: list[nn.Module] = []
+        for width in [n_input] + [n_hidden] * (n_layers - 1):
+            layers += [
+                nn.Linear(width, n_hidden),
+                nn.LayerNorm(n_hidden, elementwise_affine=elementwise_affine),
+                nn.ReLU(),
+            ]
+            if dropout:
+                layers.append(nn.Dropout(dropout))
+        super().__init__(*layers, nn.Linear(n_hidden, n_output))

@@ -1,0 +1,275 @@
+"""Build, fit, store, load and ask a model."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import sys
+import tempfile
+import warnings
+from contextlib import contextmanager, nullcontext
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anndata as ad
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+
+from perturbench.errors import PerturbenchError
+from perturbench.models.base import PerturbationModel
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from lightning.pytorch.loggers import Logger
+
+    from perturbench.data.datamodule import Part, PerturbationDataModule
+    from perturbench.data.encoding import Context
+
+_log = logging.getLogger(__name__)
+#: Of Lightning, about what is meant here: a resumed folder, models without an optimizer, batches loaded in process.
+_KNOWN_WARNINGS = (
+    "Checkpoint directory .* exists and is not empty",
+    ".*configure_optimizers. returned .None.",
+    "The '.*_dataloader' does not have many workers",
+    ".*isinstance.treespec, LeafSpec.. is deprecated",
+    "The dirpath has changed",
+    "GPU available but not used",
+)
+
+
+def build_model(target: str, context: Context, hparams: Mapping[str, Any]) -> PerturbationModel:
+    """Return a new model.
+
+    Parameters
+    ----------
+    target
+        Dotted path of a subclass of :class:`PerturbationModel`.
+    context
+        Names of the training data.
+    hparams
+        Its other arguments.
+
+    Raises
+    ------
+    PerturbenchError
+        If the class is not there or does not take these arguments.
+    """
+    module, _, name = target.rpartition(".")
+    try:
+        cls = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise PerturbenchError(f"model class '{target}' cannot be imported: {error}.") from error
+    if not (isinstance(cls, type) and issubclass(cls, PerturbationModel)):
+        raise PerturbenchError(f"model class '{target}' is not a subclass of perturbench.models.PerturbationModel.")
+    try:
+        return cls(context, **hparams)
+    except TypeError as error:
+        raise PerturbenchError(
+            f"model class '{target}' does not take the hyperparameters {dict(hparams)}: {error}."
+        ) from error
+
+
+def fit(
+    model: PerturbationModel,
+    datamodule: PerturbationDataModule,
+    *,
+    seed: int = 0,
+    max_epochs: int = 500,
+    min_epochs: int = 5,
+    patience: int = 50,
+    accelerator: str = "auto",
+    devices: int | str = 1,
+    precision: str = "32-true",
+    gradient_clip_val: float | None = None,
+    log_every_n_epochs: int = 10,
+    logger: Logger | bool = False,
+    callbacks: Sequence[Callback] = (),
+    resume_dir: str | Path | None = None,
+    fingerprint: str = "",
+) -> dict[str, Any]:
+    """Train a model and return its best checkpoint.
+
+    Parameters
+    ----------
+    model, datamodule
+        What to train, on what.
+    seed
+        Of the trainer's random numbers; the model's initial weights were drawn when it was built.
+    max_epochs, min_epochs, patience
+        Stop after ``patience`` epochs without a better ``val_loss``.
+    accelerator, devices, precision, gradient_clip_val
+        As in ``lightning.Trainer``.
+    log_every_n_epochs
+        How often a line is logged where there is no terminal for a progress bar.
+    logger, callbacks
+        More for the trainer.
+    resume_dir
+        Folder for the state of an unfinished training. A killed training goes on from its last epoch there if
+        ``fingerprint`` is the same. Removed at the end.
+    fingerprint
+        Of everything the result depends on.
+
+    Returns
+    -------
+    A Lightning checkpoint, loadable with ``weights_only=True``; see :func:`load_model`.
+
+    Raises
+    ------
+    PerturbenchError
+        If the loss was never finite.
+    """
+    interactive = sys.stderr.isatty()
+    with nullcontext(resume_dir) if resume_dir else tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        last = _prepare_resume(folder, fingerprint)
+        best = ModelCheckpoint(folder, "best", monitor="val_loss", enable_version_counter=False)
+        # Saved after every epoch, best or not: what a killed training goes on from.
+        latest = ModelCheckpoint(folder, "latest", enable_version_counter=False)
+        own: list[Callback] = [best]
+        if not model.closed_form:
+            own += [EarlyStopping("val_loss", patience=patience), latest]
+            own += [] if interactive else [_EpochLines(log_every_n_epochs)]
+        L.seed_everything(seed, workers=True, verbose=False)
+        trainer = L.Trainer(
+            accelerator=accelerator,
+            devices=devices,
+            precision=precision,  # type: ignore[arg-type]
+            max_epochs=1 if model.closed_form else max_epochs,
+            min_epochs=None if model.closed_form else min(min_epochs, max_epochs),
+            limit_train_batches=1 if model.closed_form else None,
+            gradient_clip_val=gradient_clip_val,
+            callbacks=[*own, *callbacks],
+            logger=logger,
+            deterministic="warn",
+            enable_progress_bar=interactive,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            log_every_n_steps=1,
+        )
+        with _quiet_lightning():
+            trainer.fit(model, datamodule, ckpt_path=last, weights_only=True)
+        if trainer.interrupted:
+            raise KeyboardInterrupt
+        score = best.best_model_score
+        if score is None or not torch.isfinite(score):
+            raise PerturbenchError(
+                f"training of {type(model).__name__} ended without a finite val_loss after "
+                f"{trainer.current_epoch} epochs; lower the learning rate (lr={model.lr:g})."
+            )
+        checkpoint = torch.load(best.best_model_path, weights_only=True, map_location="cpu")
+        shutil.rmtree(folder, ignore_errors=True)
+    # The state of the optimizer and the trainer is of no use to prediction, and names temporary files.
+    kept = ("state_dict", "hyper_parameters", "hparams_name", "epoch", "global_step", "perturbench_model")
+    return {key: checkpoint[key] for key in (*kept, "pytorch-lightning_version") if key in checkpoint}
+
+
+def load_model(checkpoint: Mapping[str, Any] | str | Path) -> PerturbationModel:
+    """Return the model of a checkpoint, in eval mode.
+
+    Parameters
+    ----------
+    checkpoint
+        As :func:`fit` returns it, or its file.
+
+    Raises
+    ------
+    PerturbenchError
+        If it is not the checkpoint of a :class:`PerturbationModel`.
+    """
+    if isinstance(checkpoint, (str, Path)):
+        checkpoint = torch.load(checkpoint, weights_only=True, map_location="cpu")
+    if "perturbench_model" not in checkpoint:
+        raise PerturbenchError("this is not a checkpoint of a PerturbationModel: it has no 'perturbench_model' entry.")
+    hparams = dict(checkpoint["hyper_parameters"])
+    model = build_model(checkpoint["perturbench_model"]["target"], hparams.pop("context"), hparams)
+    model.load_state_dict(checkpoint["state_dict"])
+    return model.eval()
+
+
+def predict(
+    model: PerturbationModel,
+    datamodule: PerturbationDataModule,
+    part: Part = "test",
+    *,
+    accelerator: str = "auto",
+) -> ad.AnnData:
+    """Predict the counterfactual cells of a part.
+
+    Parameters
+    ----------
+    model
+        Trained on the datamodule's training cells.
+    datamodule
+        The data and split.
+    part
+        Whose (state, perturbation) pairs to predict, from its control cells.
+    accelerator
+        As in ``lightning.Trainer``.
+
+    Returns
+    -------
+    Cells ``(n_pairs x n_controls, n_genes)``, log-normalised, with perturbation and covariates in ``obs``.
+
+    Raises
+    ------
+    PerturbenchError
+        If the model was trained on other genes, perturbations or covariates.
+    """
+    model.require_match(datamodule.context)
+    loader = datamodule.predict_dataloader(part)
+    trainer = L.Trainer(
+        accelerator=accelerator,
+        devices=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=sys.stderr.isatty(),
+        enable_model_summary=False,
+    )
+    with _quiet_lightning():
+        parts = trainer.predict(model, loader)
+    cells = ad.concat(parts, index_unique="-")  # type: ignore[arg-type]
+    cells.obs_names = [f"cell{i}" for i in range(cells.n_obs)]
+    return cells
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    with warnings.catch_warnings():
+        for known in _KNOWN_WARNINGS:
+            warnings.filterwarnings("ignore", message=known)
+        yield
+
+
+class _EpochLines(Callback):
+    """Log the losses now and then, where there is no terminal for a progress bar."""
+
+    def __init__(self, every_n_epochs: int) -> None:
+        self.every_n_epochs = every_n_epochs
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        epoch = trainer.current_epoch + 1
+        if epoch % self.every_n_epochs == 0:
+            losses = ", ".join(f"{name} {float(value):.5g}" for name, value in trainer.callback_metrics.items())
+            _log.info("epoch %d: %s", epoch, losses)
+
+
+def _prepare_resume(folder: Path, fingerprint: str) -> Path | None:
+    """Return the checkpoint to go on from; empty the folder if it belongs to another training."""
+    note, latest = folder / "training.json", folder / "latest.ckpt"
+    wanted = {"fingerprint": fingerprint}
+    if note.is_file() and latest.is_file() and json.loads(note.read_text()) == wanted:
+        try:
+            epoch = torch.load(latest, weights_only=True, map_location="cpu")["epoch"]
+        except (RuntimeError, EOFError, KeyError, OSError):
+            _log.warning("the state of an unfinished training is not readable; training starts over")
+        else:
+            _log.info("going on with an unfinished training after epoch %d", epoch + 1)
+            return latest
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    note.write_text(json.dumps(wanted))
+    return None
