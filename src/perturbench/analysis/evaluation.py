@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -16,6 +15,8 @@ from perturbench.data.groups import Groups, Keys, Pair, pair_name
 from perturbench.errors import PerturbenchError, listing, require_choice
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     import anndata as ad
 
 logger = logging.getLogger(__name__)

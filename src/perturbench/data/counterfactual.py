@@ -1,4 +1,4 @@
-"""Wanted, unobserved cells: what would these control cells look like under that perturbation?"""
+"""Wanted cells that nobody observed: these control cells under that perturbation."""
 
 from __future__ import annotations
 

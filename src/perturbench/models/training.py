@@ -134,23 +134,23 @@ def fit(
             own += [EarlyStopping("val_loss", patience=patience), latest]
             own += [] if interactive else [_EpochLines(log_every_n_epochs)]
         L.seed_everything(seed, workers=True, verbose=False)
-        trainer = L.Trainer(
-            accelerator=accelerator,
-            devices=devices,
-            precision=precision,  # type: ignore[arg-type]
-            max_epochs=1 if model.closed_form else max_epochs,
-            min_epochs=None if model.closed_form else min(min_epochs, max_epochs),
-            limit_train_batches=1 if model.closed_form else None,
-            gradient_clip_val=gradient_clip_val,
-            callbacks=[*own, *callbacks],
-            logger=logger,
-            deterministic="warn",
-            enable_progress_bar=interactive,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            log_every_n_steps=1,
-        )
         with _quiet_lightning():
+            trainer = L.Trainer(
+                accelerator=accelerator,
+                devices=devices,
+                precision=precision,  # type: ignore[arg-type]
+                max_epochs=1 if model.closed_form else max_epochs,
+                min_epochs=None if model.closed_form else min(min_epochs, max_epochs),
+                limit_train_batches=1 if model.closed_form else None,
+                gradient_clip_val=gradient_clip_val,
+                callbacks=[*own, *callbacks],
+                logger=logger,
+                deterministic="warn",
+                enable_progress_bar=interactive,
+                enable_model_summary=False,
+                num_sanity_val_steps=0,
+                log_every_n_steps=1,
+            )
             trainer.fit(model, datamodule, ckpt_path=last, weights_only=True)
         if trainer.interrupted:
             raise KeyboardInterrupt
@@ -181,7 +181,7 @@ def load_model(checkpoint: Mapping[str, Any] | str | Path) -> PerturbationModel:
         If it is not the checkpoint of a :class:`PerturbationModel`.
     """
     if isinstance(checkpoint, (str, Path)):
-        checkpoint = torch.load(checkpoint, weights_only=True, map_location="cpu")
+        return load_model(torch.load(checkpoint, weights_only=True, map_location="cpu"))
     if "perturbench_model" not in checkpoint:
         raise PerturbenchError("this is not a checkpoint of a PerturbationModel: it has no 'perturbench_model' entry.")
     hparams = dict(checkpoint["hyper_parameters"])
@@ -221,15 +221,15 @@ def predict(
     """
     model.require_match(datamodule.context)
     loader = datamodule.predict_dataloader(part)
-    trainer = L.Trainer(
-        accelerator=accelerator,
-        devices=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=sys.stderr.isatty(),
-        enable_model_summary=False,
-    )
     with _quiet_lightning():
+        trainer = L.Trainer(
+            accelerator=accelerator,
+            devices=1,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=sys.stderr.isatty(),
+            enable_model_summary=False,
+        )
         parts = trainer.predict(model, loader)
     cells = ad.concat(parts, index_unique="-")  # type: ignore[arg-type]
     cells.obs_names = [f"cell{i}" for i in range(cells.n_obs)]
@@ -238,10 +238,17 @@ def predict(
 
 @contextmanager
 def _quiet_lightning() -> Iterator[None]:
-    with warnings.catch_warnings():
-        for known in _KNOWN_WARNINGS:
-            warnings.filterwarnings("ignore", message=known)
-        yield
+    """Leave out Lightning's hints about devices and loaders; warnings about anything else stay."""
+    lines = logging.getLogger("lightning.pytorch")
+    level = lines.level
+    lines.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            for known in _KNOWN_WARNINGS:
+                warnings.filterwarnings("ignore", message=known)
+            yield
+    finally:
+        lines.setLevel(level)
 
 
 class _EpochLines(Callback):

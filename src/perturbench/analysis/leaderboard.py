@@ -1,0 +1,89 @@
+"""From scores to one row per model."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from perturbench.errors import PerturbenchError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from perturbench.analysis.metrics import Metric
+
+
+def leaderboard(scores: pd.DataFrame, metrics: Sequence[Metric]) -> pd.DataFrame:
+    """Summarise scores.
+
+    Parameters
+    ----------
+    scores
+        Long form: ``model``, ``seed``, ``metric``, ``value``, one row per perturbation.
+    metrics
+        The metrics to show, the first of which orders the models.
+
+    Returns
+    -------
+    One row per model, best first: ``model``, ``seeds`` (how many), and for each metric its mean over perturbations and
+    seeds, ``<metric>_sd`` (standard deviation over seeds, missing for one seed) and ``<metric>_undefined`` (share of
+    perturbations without a value).
+
+    Raises
+    ------
+    PerturbenchError
+        If there are no scores.
+    """
+    if scores.empty:
+        raise PerturbenchError("there are no scores to rank; evaluate some predictions first.")
+    keys = ["model", "seed", "metric"]
+    per_seed = scores.assign(undefined=scores["value"].isna()).groupby(keys, dropna=False)
+    per_seed = per_seed.agg(value=("value", "mean"), undefined=("undefined", "mean")).reset_index()
+    rows = []
+    for model, own in per_seed.groupby("model"):
+        row: dict[str, object] = {"model": model, "seeds": own["seed"].nunique(dropna=False)}
+        for metric in metrics:
+            values = own[own["metric"] == metric.name]
+            row[metric.name] = values["value"].mean()
+            row[f"{metric.name}_sd"] = values["value"].std()
+            row[f"{metric.name}_undefined"] = values["undefined"].mean()
+        rows.append(row)
+    first = metrics[0]
+    table = pd.DataFrame(rows).sort_values([first.name, "model"], ascending=[first.better == "lower", True])
+    return table.reset_index(drop=True)
+
+
+def metric_names(table: pd.DataFrame) -> list[str]:
+    """Return the metrics of a leaderboard, in its order."""
+    return [name.removesuffix("_undefined") for name in table.columns if name.endswith("_undefined")]
+
+
+def format_leaderboard(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a leaderboard as text: ``mean ± sd``, and a dash where a metric is undefined."""
+    text = table[["model", "seeds"]].astype(str)
+    for name in metric_names(table):
+        cells = []
+        for mean, sd in zip(table[name], table[f"{name}_sd"], strict=True):
+            cells.append("-" if pd.isna(mean) else f"{mean:.4f}" + ("" if pd.isna(sd) else f" ± {sd:.4f}"))
+        text[name] = cells
+    return text
+
+
+def print_leaderboard(table: pd.DataFrame, title: str) -> None:
+    """Print a leaderboard to the terminal."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from perturbench.analysis.metrics import available_metrics
+
+    known = available_metrics()
+    text = format_leaderboard(table)
+    grid = Table(title=title, caption="mean over perturbations; a dash: undefined, as the cosine of no effect at all")
+    for column in text.columns:
+        arrow = {"lower": " ↓", "higher": " ↑"}[known[column].better] if column in known else ""
+        grid.add_column(column + arrow, justify="left" if column == "model" else "right")
+    for row in text.itertuples(index=False):
+        grid.add_row(*row)
+    Console(width=None if sys.stdout.isatty() else 140).print(grid)

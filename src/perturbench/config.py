@@ -1,0 +1,154 @@
+"""Typed parameter sections: a wrong name or value fails before any node runs."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from perturbench.data.groups import Keys
+from perturbench.errors import PerturbenchError, listing
+
+
+class Section(BaseModel):
+    """A section of the parameters; unknown names are refused with the names there are."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_names(cls, values: Any) -> Any:
+        if isinstance(values, dict) and (unknown := sorted(set(values) - set(cls.model_fields))):
+            raise PerturbenchError(
+                f"unknown parameters: {listing(unknown)}; choose among: {listing(cls.model_fields, 50)}"
+            )
+        return values
+
+
+class SimulationConfig(Section):
+    """Arguments of :func:`perturbench.data.simulation.simulate`."""
+
+    n_cells: int = Field(3000, gt=0)
+    n_genes: int = Field(200, gt=0)
+    n_states: int = Field(3, gt=0)
+    n_singles: int = Field(12, gt=1)
+    n_doubles: int = Field(6, ge=0)
+    control_fraction: float = Field(0.15, gt=0, lt=1)
+    effect_fraction: float = Field(0.1, ge=0, le=1)
+    effect_size: float = Field(1.0, ge=0)
+    interaction_size: float = Field(0.25, ge=0)
+    mean_depth: float = Field(3000.0, gt=0)
+    seed: int = 0
+
+
+class SourceConfig(Section):
+    """Where the raw data comes from."""
+
+    kind: Literal["file", "simulation"] = "file"
+    path: str
+    sha256: str | None = None
+    how_to_get: str = "Place the file there, or name another with --params=data.source.path:<file>."
+    simulation: SimulationConfig = SimulationConfig()
+
+
+class DataConfig(Section):
+    """What the data set is and how its ``obs`` is read."""
+
+    dataset: str
+    source: SourceConfig
+    perturbation_key: str = "condition"
+    covariate_keys: tuple[str, ...] = ("cell_type",)
+    control: str = "control"
+    delimiter: str | None = "+"
+    counts_layer: str | None = None
+    embedding_key: str | None = None
+    rename: dict[str, str] = {}
+
+    @property
+    def keys(self) -> Keys:
+        """The keys, as the library takes them."""
+        return Keys(self.perturbation_key, self.covariate_keys, self.control, self.delimiter)
+
+
+class PreprocessingConfig(Section):
+    """Arguments of :func:`perturbench.analysis.preprocessing.prepare`."""
+
+    fit_on: Literal["all", "train"] = "all"
+    min_cells: int = Field(10, ge=0)
+    target_sum: float = Field(10_000.0, gt=0)
+    n_top_genes: int = Field(4000, gt=0)
+    n_de_genes: int = Field(25, ge=0)
+    keep_perturbed_genes: bool = True
+
+
+class SplitterConfig(Section):
+    """Arguments of :func:`perturbench.data.splits.split_cells`; ``path`` is for the method ``csv``."""
+
+    method: Literal["transfer", "combine", "manual", "csv"]
+    seed: int = 42
+    max_heldout_covariates: int = Field(1, ge=1)
+    max_heldout_fraction_per_covariate: float = Field(0.3, gt=0, le=1)
+    max_heldout_perturbations_per_covariate: int | None = Field(None, ge=1)
+    min_train_covariates: int = Field(1, ge=1)
+    test_fraction: float = Field(0.5, gt=0, lt=1)
+    train_control_fraction: float = Field(0.5, gt=0, lt=1)
+    heldout_states: tuple[dict[str, str], ...] = ()
+    strict: bool = False
+    path: str | None = None
+
+    def rules(self) -> dict[str, Any]:
+        """Return the fields of :class:`perturbench.data.splits.SplitRules`."""
+        return self.model_dump(exclude={"method", "seed", "path"})
+
+
+class TrainerConfig(Section):
+    """Arguments of :func:`perturbench.models.training.fit`, and of the loader."""
+
+    max_epochs: int = Field(500, ge=1)
+    min_epochs: int = Field(5, ge=1)
+    patience: int = Field(50, ge=1)
+    batch_size: int = Field(256, ge=1)
+    num_workers: int = Field(0, ge=0)
+    accelerator: str = "cpu"
+    devices: int | str = 1
+    precision: str = "32-true"
+    gradient_clip_val: float | None = Field(None, gt=0)
+    log_every_n_epochs: int = Field(10, ge=1)
+
+    def fit_arguments(self) -> dict[str, Any]:
+        """Return what ``fit`` takes."""
+        return self.model_dump(exclude={"batch_size", "num_workers"})
+
+
+class PredictionConfig(Section):
+    """What is predicted: the pairs of a part, from at most so many control cells per state."""
+
+    part: Literal["train", "val", "test"] = "test"
+    max_control_cells: int | None = Field(1000, ge=1)
+
+
+class EvaluationConfig(Section):
+    """How predictions are scored, see :func:`perturbench.analysis.evaluation.evaluate`."""
+
+    metrics: str | list[str] = "default"
+    negative: Literal["refuse", "clip"] = "clip"
+    missing: Literal["refuse", "report"] = "refuse"
+    plugins: tuple[str, ...] = ()
+
+
+class HpoConfig(Section):
+    """The search: how many trials, kept where, minimising which weighted sum of metrics."""
+
+    n_trials: int = Field(60, ge=1)
+    storage: str
+    objective: dict[str, float] = {"rmse_average": 1.0, "rmse_rank_average": 0.1}
+    n_startup_trials: int = Field(10, ge=0)
+
+    @field_validator("storage")
+    @classmethod
+    def _known_storage(cls, value: str) -> str:
+        if not value.startswith(("journal:", "sqlite:", "postgresql", "mysql")):
+            raise PerturbenchError(
+                f"storage '{value}' is not known; use journal:<file>, or a database URL such as postgresql://..."
+            )
+        return value

@@ -1,0 +1,130 @@
+"""Configuration loader: layers first, resolves afterwards, and lets one task and one model choose the rest."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+from kedro.config import OmegaConfigLoader
+from omegaconf import DictConfig, OmegaConf
+
+from perturbench.errors import PerturbenchError, listing, require_choice
+
+#: Sections that a task's or a model's YAML may overlay.
+SECTIONS = ("data", "preprocessing", "splitter", "trainer", "prediction", "evaluation", "hpo")
+_TASK_KEYS = {"title", *SECTIONS}
+_MODEL_KEYS = {"target", "defaults", "published", "search_space", "trainer"}
+HYPERPARAMETERS = ("defaults", "published", "tuned")
+
+
+class LayeredConfigLoader(OmegaConfigLoader):
+    """Merge parameters in one order, whatever sets them, then resolve ``${...}``.
+
+    Later wins: ``conf/base/parameters.yml``, the chosen task, the chosen model, the environment, ``--params``. The
+    stock loader resolves base before it knows the environment, so a base value could not follow an environment's task.
+
+    ``${params:task}`` gives the catalog and mlflow.yml the value that nodes see; ``${root:path}`` is a path in the
+    project.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        OmegaConf.register_new_resolver("params", self._select_param, replace=True)
+        OmegaConf.register_new_resolver("root", self._project_path, replace=True)
+
+    def _resolve_from_raw_config(self, key: str, base_configs: Any, env_configs: Any, *rest: Any) -> dict[str, Any]:
+        """Intercept parameters only; private in Kedro 1.7, which is why Kedro is pinned and this is tested."""
+        if key != "parameters":
+            return super()._resolve_from_raw_config(key, base_configs, env_configs, *rest)
+        base, env = _merge_files(base_configs), _merge_files(env_configs)
+        merged = select_parameters(base, env, OmegaConf.create(self.runtime_params or {}))
+        return OmegaConf.to_container(merged, resolve=True)  # type: ignore[return-value]
+
+    @cached_property
+    def _params(self) -> DictConfig:
+        return OmegaConf.create(self["parameters"])
+
+    def _select_param(self, key: str) -> Any:
+        return OmegaConf.select(self._params, key, throw_on_missing=True)
+
+    def _project_path(self, path: str = "") -> str:
+        return (Path(self.conf_source).resolve().parent / path).as_posix()
+
+
+def select_parameters(base: DictConfig, env: DictConfig, runtime: DictConfig) -> DictConfig:
+    """Return the parameters of one run.
+
+    Parameters
+    ----------
+    base, env, runtime
+        Unresolved parameters of ``conf/base``, of the environment and of ``--params``. Together they hold ``tasks``
+        and ``models``, of which one each is chosen.
+
+    Returns
+    -------
+    The sections, plus ``model_target``, ``hparams`` and ``search_space`` of the chosen model; unresolved.
+
+    Raises
+    ------
+    PerturbenchError
+        On an unknown task, model, section, hyperparameter or top-level name, with the choices.
+    """
+    catalogue = OmegaConf.merge(base, env)
+    tasks, models = catalogue.pop("tasks", {}), catalogue.pop("models", {})
+    unknown = sorted(set(runtime) - set(catalogue) - {"hparams"})
+    if unknown:
+        raise PerturbenchError(f"unknown --params: {listing(unknown)}; known: {listing([*catalogue, 'hparams'], 50)}.")
+    chosen = OmegaConf.merge(catalogue, {key: value for key, value in runtime.items() if key not in SECTIONS})
+    require_choice("task", chosen.task, tasks)
+    require_choice("model", chosen.model, models)
+    task, model = tasks[chosen.task], models[chosen.model]
+    for kind, name, entry, allowed in (
+        ("task", chosen.task, task, _TASK_KEYS),
+        ("model", chosen.model, model, _MODEL_KEYS),
+    ):
+        if strange := sorted(set(entry) - allowed):
+            raise PerturbenchError(f"{kind} '{name}' has unknown keys: {listing(strange)}; known: {listing(allowed)}.")
+    for section in SECTIONS:
+        layers = [layer[section] for layer in (base, task, model, env, runtime) if section in layer]
+        chosen[section] = OmegaConf.merge(*layers)
+    chosen["title"] = task.get("title", chosen.task)
+    chosen["model_target"] = model.target
+    chosen["search_space"] = model.get("search_space", {})
+    chosen["hparams"] = _hyperparameters(chosen, model, env.get("hparams", {}), runtime.get("hparams", {}))
+    return chosen
+
+
+def _hyperparameters(chosen: DictConfig, model: DictConfig, *overrides: Any) -> DictConfig:
+    """Return the model's defaults, overlaid with the published or tuned values and with what was asked for."""
+    require_choice("value of 'hyperparameters'", chosen.hyperparameters, HYPERPARAMETERS)
+    defaults = OmegaConf.merge(model.get("defaults") or {})
+    layers = [defaults]
+    if chosen.hyperparameters == "published":
+        published = model.get("published") or {}
+        name = next((name for name in (chosen.task, chosen.data.dataset) if name in published), None)
+        if name is None:
+            raise PerturbenchError(
+                f"no published hyperparameters of '{chosen.model}' for task '{chosen.task}'; there are some for: "
+                f"{listing(published)}. Use hyperparameters:defaults."
+            )
+        layers.append(published[name])
+    if chosen.hyperparameters == "tuned":
+        path = Path(chosen.tuned_path)
+        if not path.is_file():
+            raise PerturbenchError(
+                f"no tuned hyperparameters of '{chosen.model}' for task '{chosen.task}': '{path}' is not there. "
+                f"Find some with: kedro run --pipeline=hpo --params=task:{chosen.task},model:{chosen.model}"
+            )
+        layers.append(OmegaConf.create(yaml.safe_load(path.read_text())["hparams"]))
+    merged = OmegaConf.merge(*layers, *(override or {} for override in overrides))
+    if unknown := sorted(set(merged) - set(defaults)):
+        raise PerturbenchError(
+            f"unknown hyperparameters of '{chosen.model}': {listing(unknown)}; known: {listing(defaults, 50)}."
+        )
+    return merged
+
+
+def _merge_files(configs: dict[Any, DictConfig]) -> DictConfig:
+    return OmegaConf.merge({}, *(configs[path] for path in sorted(configs)))

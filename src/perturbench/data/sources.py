@@ -1,0 +1,78 @@
+"""Where raw data comes from: a file the user has, or the simulator."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anndata as ad
+
+from perturbench.data.simulation import simulate
+from perturbench.errors import PerturbenchError, listing, require_choice
+from perturbench.files import aside
+from perturbench.provenance import KEY, fingerprint_parameters
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+logger = logging.getLogger(__name__)
+
+
+def obtain(kind: str, path: str | Path, simulation: Mapping[str, Any], how_to_get: str) -> Path:
+    """Return the path of the raw h5ad, simulating it first where that is its source.
+
+    Parameters
+    ----------
+    kind
+        ``file`` or ``simulation``.
+    path
+        Where the file is, or where the simulation is written.
+    simulation
+        Arguments of :func:`simulate`.
+    how_to_get
+        What a user has to do to have the file, for the message.
+
+    Raises
+    ------
+    PerturbenchError
+        If the file is not there.
+    """
+    require_choice("data.source.kind", kind, ("file", "simulation"))
+    path = Path(path)
+    if kind == "simulation":
+        _simulate_to(path, simulation)
+    elif not path.is_file():
+        raise PerturbenchError(f"raw file '{path}' is not there. {how_to_get}")
+    return path
+
+
+def read_counts(path: str | Path, layer: str | None = None) -> ad.AnnData:
+    """Read an h5ad with raw counts in ``X``, or in a layer that becomes ``X``.
+
+    Raises
+    ------
+    PerturbenchError
+        If the file is no h5ad or the layer is not there.
+    """
+    try:
+        adata = ad.read_h5ad(path)
+    except (OSError, KeyError, ValueError) as error:
+        raise PerturbenchError(f"'{path}' cannot be read as h5ad: {error}.") from error
+    if layer is not None:
+        if layer not in adata.layers:
+            raise PerturbenchError(f"layer '{layer}' is not in '{path}'; layers are: {listing(adata.layers)}.")
+        adata.X = adata.layers[layer]
+    adata.layers.clear()
+    return adata
+
+
+def _simulate_to(path: Path, arguments: Mapping[str, Any]) -> None:
+    wanted = fingerprint_parameters(dict(arguments))
+    if path.is_file() and ad.read_h5ad(path, backed="r").uns.get(KEY, {}).get("parameters") == wanted:
+        return
+    adata = simulate(**arguments)
+    adata.uns[KEY] = {"parameters": wanted}
+    with aside(path) as partial:
+        adata.write_h5ad(partial, compression="gzip")
+    logger.info("simulated %d cells x %d genes: %s", *adata.shape, path)

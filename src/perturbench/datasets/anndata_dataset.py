@@ -1,0 +1,50 @@
+"""``AnnDataDataset``: h5ad files in the catalog."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import h5py
+from kedro.io.core import DatasetError, get_filepath_str
+from kedro_datasets._typing import TablePreview
+
+from perturbench.datasets.local_file import LocalFileDataset
+
+if TYPE_CHECKING:
+    import anndata as ad
+
+
+class AnnDataDataset(LocalFileDataset):
+    """Load and save an ``AnnData`` object as h5ad on any fsspec filesystem.
+
+    ``load_args`` go to ``anndata.read_h5ad`` (``backed: r`` leaves the matrix on disk, local files only), ``save_args``
+    to ``AnnData.write_h5ad``.
+
+    Examples
+    --------
+    >>> AnnDataDataset(filepath="data/03_primary/demo/prepared.h5ad", load_args={"backed": "r"}).exists()
+    False
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs["save_args"] = {"compression": "gzip"} | (kwargs.get("save_args") or {})
+        super().__init__(**kwargs)
+        if self._load_args.get("backed") and self._protocol != "file":
+            raise DatasetError(f"backed mode needs a local file, got protocol '{self._protocol}'")
+
+    def _read(self, path: str) -> ad.AnnData:
+        import anndata as ad
+
+        return ad.read_h5ad(path, **self._load_args)
+
+    def _write(self, data: ad.AnnData, path: str) -> None:
+        data.write_h5ad(path, **self._save_args)
+
+    def preview(self, nrows: int = 5) -> TablePreview:
+        """Return the first rows of ``obs``, read without touching the matrix."""
+        from anndata.io import read_elem
+
+        path = get_filepath_str(self._get_load_path(), self._protocol)
+        with self._fs.open(path, "rb") as stream, h5py.File(stream, "r") as h5:
+            obs = read_elem(h5["obs"]).head(nrows)
+        return TablePreview(obs.astype(str).reset_index().to_dict(orient="split"))

@@ -1,0 +1,100 @@
+"""Project hooks: missing inputs are explained, the leaderboard ends a run, tracking is completed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kedro.framework.hooks import hook_impl
+from kedro.framework.project import pipelines
+
+from perturbench.errors import PerturbenchError
+
+if TYPE_CHECKING:
+    from kedro.io import DataCatalog
+    from kedro.pipeline import Pipeline
+
+
+class InputHooks:
+    """Say which command makes an input that is not there yet, before anything is computed."""
+
+    @hook_impl
+    def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
+        """Check the run's free inputs."""
+        for name in sorted(pipeline.inputs()):
+            if name.startswith("param") or catalog.exists(name):
+                continue
+            maker = next((stage for stage in _STAGES if name in pipelines[stage].all_outputs()), None)
+            if maker is None:
+                continue
+            chosen = ",".join(f"{key}:{catalog.load(f'params:{key}')}" for key in ("task", "model"))
+            where = getattr(catalog[name], "_filepath", None) or getattr(catalog[name], "_path", "")
+            raise PerturbenchError(
+                f"'{name}' is not there yet: {where}. The {maker} pipeline makes it: "
+                f"kedro run --pipeline={maker} --params={chosen}, or run the whole chain: kedro run --params={chosen}"
+            )
+
+
+class SummaryHooks:
+    """Print the leaderboard, and where more is to be seen, at the end of a run that made it."""
+
+    @hook_impl
+    def after_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
+        """Print."""
+        outputs = pipeline.all_outputs()
+        if "leaderboard" in outputs:
+            from perturbench.analysis.leaderboard import print_leaderboard
+
+            print_leaderboard(catalog.load("leaderboard"), catalog.load("params:title"))
+        if "report" in outputs:
+            print(f"report: {catalog['report']._filepath}")
+
+
+class TrackingHooks:
+    """What kedro-mlflow leaves undone: typed parameters, the leaderboard's numbers, and closing the run."""
+
+    @hook_impl
+    def before_node_run(self, inputs: dict[str, Any]) -> None:
+        """Log typed parameters flat; the plugin would log each section as one text."""
+        import mlflow
+
+        if mlflow.active_run():
+            for name, value in inputs.items():
+                if name.startswith("params:") and hasattr(value, "model_dump"):
+                    mlflow.log_params(dict(_flatten(name.removeprefix("params:"), value.model_dump())))
+
+    @hook_impl
+    def after_node_run(self, outputs: dict[str, Any]) -> None:
+        """Log each model's scores as metrics."""
+        import mlflow
+
+        if mlflow.active_run() and "leaderboard" in outputs:
+            for row in outputs["leaderboard"].to_dict("records"):
+                model = row.pop("model")
+                metrics = {f"{model}/{k}": v for k, v in row.items() if isinstance(v, float) and v == v}
+                mlflow.log_metrics(metrics)
+
+    @hook_impl(trylast=True)
+    def after_pipeline_run(self) -> None:
+        """End the run, which the plugin leaves open."""
+        _end_runs("FINISHED")
+
+    @hook_impl(trylast=True)
+    def on_pipeline_error(self) -> None:
+        """End the run as failed."""
+        _end_runs("FAILED")
+
+
+_STAGES = ("ingestion", "splitting", "preprocessing", "modeling", "evaluation", "reporting", "hpo")
+
+
+def _end_runs(status: str) -> None:
+    import mlflow
+
+    while mlflow.active_run():
+        mlflow.end_run(status)
+
+
+def _flatten(prefix: str, value: Any) -> list[tuple[str, Any]]:
+    if not isinstance(value, dict):
+        return [(prefix, value)]
+    return [pair for key, item in value.items() for pair in _flatten(f"{prefix}.{key}", item)]

@@ -1,0 +1,85 @@
+"""Trying hyperparameters: suggest, train, and judge on the validation part."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import optuna
+from lightning.pytorch.callbacks import Callback
+
+from perturbench.analysis.evaluation import Reference, prediction_means, score_means, summarise
+from perturbench.analysis.metrics import find_metric
+from perturbench.errors import PerturbenchError
+from perturbench.models.training import load_model, predict
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import lightning as L
+
+    from perturbench.data.datamodule import PerturbationDataModule
+
+
+def suggest(trial: optuna.Trial, space: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Draw a value for each hyperparameter of a search space.
+
+    Parameters
+    ----------
+    trial
+        Optuna's trial.
+    space
+        ``{name: {kind: float | int | categorical, ...}}``; the rest are arguments of ``trial.suggest_<kind>``.
+
+    Raises
+    ------
+    PerturbenchError
+        If an entry is not of this form.
+    """
+    draw = {"float": trial.suggest_float, "int": trial.suggest_int, "categorical": trial.suggest_categorical}
+    chosen = {}
+    for name, entry in space.items():
+        arguments = dict(entry)
+        kind = arguments.pop("kind", None)
+        if kind not in draw:
+            raise PerturbenchError(f"search_space.{name} has kind '{kind}'; choose one of: {', '.join(draw)}.")
+        try:
+            chosen[name] = draw[kind](name, **arguments)
+        except (TypeError, ValueError) as error:
+            raise PerturbenchError(f"search_space.{name} {dict(entry)} is not usable: {error}.") from error
+    return chosen
+
+
+def validation_metrics(
+    checkpoint: Mapping[str, Any], datamodule: PerturbationDataModule, metrics: list[str], accelerator: str = "auto"
+) -> dict[str, float]:
+    """Return the mean of each metric over the perturbations of the validation part.
+
+    Parameters
+    ----------
+    checkpoint
+        Of the trained model.
+    datamodule
+        The data it was trained on.
+    metrics
+        Names of metrics.
+    accelerator
+        As in ``lightning.Trainer``.
+    """
+    chosen = [find_metric(name) for name in metrics]
+    reference = Reference(datamodule.adata[datamodule.rows["val"]], datamodule.keys)
+    cells = predict(load_model(checkpoint), datamodule, "val", accelerator=accelerator)
+    scores = score_means(prediction_means(cells, reference), reference, chosen, "model", negative="clip")
+    return {name: float(value) for name, value in summarise(scores, metrics).iloc[0].items()}
+
+
+class PruneOnValLoss(Callback):
+    """Report ``val_loss`` to a trial after each epoch, and stop where other trials were better by then."""
+
+    def __init__(self, trial: optuna.Trial) -> None:
+        self.trial = trial
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Report and decide."""
+        self.trial.report(float(trainer.callback_metrics["val_loss"]), trainer.current_epoch)
+        if self.trial.should_prune():
+            raise optuna.TrialPruned(f"pruned after epoch {trainer.current_epoch + 1}")

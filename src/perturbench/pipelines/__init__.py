@@ -1,0 +1,1 @@
+"""The stages of the chain, thin nodes over the library."""

@@ -1,0 +1,146 @@
+"""Search the hyperparameters of the chosen model on the validation part."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import pandas as pd
+
+from perturbench.config import DataConfig, EvaluationConfig, HpoConfig, TrainerConfig
+from perturbench.errors import PerturbenchError
+from perturbench.pipelines.evaluation.nodes import chosen_metrics
+from perturbench.provenance import KEY, fingerprint_adata, fingerprint_frame, fingerprint_parameters, stamp
+
+logger = logging.getLogger(__name__)
+
+
+def search(
+    prepared: ad.AnnData,
+    split: pd.DataFrame,
+    data: DataConfig,
+    trainer: TrainerConfig,
+    evaluation: EvaluationConfig,
+    hpo: HpoConfig,
+    model_target: str,
+    hparams: dict[str, Any],
+    search_space: dict[str, dict[str, Any]],
+    task: str,
+    model: str,
+    seed: int,
+) -> pd.DataFrame:
+    """Run, or go on with, the study of a model on a task; return its trials."""
+    import lightning as L
+    import optuna
+
+    from perturbench.data import PerturbationDataModule
+    from perturbench.models.search import PruneOnValLoss, suggest, validation_metrics
+    from perturbench.models.training import build_model, fit
+    from perturbench.tracking import child_run, log_metrics
+
+    if not search_space:
+        raise PerturbenchError(f"model '{model}' has no search_space in its YAML; there is nothing to search.")
+    chosen_metrics(evaluation)
+    datamodule = PerturbationDataModule(
+        prepared,
+        split["split"],
+        data.keys,
+        batch_size=trainer.batch_size,
+        num_workers=trainer.num_workers,
+        seed=seed,
+        embedding_key=data.embedding_key,
+    )
+
+    def try_hyperparameters(trial: optuna.Trial, chosen: dict[str, Any]) -> float | optuna.TrialPruned:
+        L.seed_everything(seed, workers=True, verbose=False)
+        network = build_model(model_target, datamodule.context, {**hparams, **chosen})
+        try:
+            arguments = trainer.fit_arguments()
+            checkpoint = fit(network, datamodule, seed=seed, callbacks=[PruneOnValLoss(trial)], **arguments)
+        except optuna.TrialPruned as pruned:
+            return pruned
+        metrics = validation_metrics(checkpoint, datamodule, list(hpo.objective), trainer.accelerator)
+        log_metrics({f"val/{name}": value for name, value in metrics.items()})
+        for name, value in metrics.items():
+            trial.set_user_attr(name, value)
+        return sum(weight * metrics[name] for name, weight in hpo.objective.items())
+
+    def objective(trial: optuna.Trial) -> float:
+        chosen = suggest(trial, search_space)
+        with child_run(f"trial-{trial.number}", chosen):
+            outcome = try_hyperparameters(trial, chosen)
+        if isinstance(outcome, optuna.TrialPruned):
+            raise outcome
+        return outcome
+
+    # Trials are comparable only on the same data and with the same settings, so these are part of the study's name.
+    settings = [data.keys.__dict__, hpo.objective, trainer, model_target, search_space, seed]
+    inputs = [fingerprint_adata(prepared), fingerprint_frame(split), *settings]
+    study = optuna.create_study(
+        study_name=f"{task}/{model}/{fingerprint_parameters(inputs)}",
+        storage=_storage(hpo.storage),
+        load_if_exists=True,
+        direction="minimize",
+        sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=hpo.n_startup_trials),
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=hpo.n_startup_trials, n_warmup_steps=trainer.min_epochs),
+    )
+    while (finished := _finished(study)) < hpo.n_trials:
+        logger.info("study '%s': %d of %d trials are done", study.study_name, finished, hpo.n_trials)
+        study.optimize(objective, n_trials=1, catch=(Exception,))
+    return _table(study, stamp(task=task, model=model, seed=seed, study=study.study_name))
+
+
+def choose(trials: pd.DataFrame, task: str, model: str) -> dict[str, Any]:
+    """Return the hyperparameters of the best completed trial, as ``hyperparameters:tuned`` reads them."""
+    done = trials[trials["state"] == "COMPLETE"].dropna(subset=["value"])
+    if done.empty:
+        errors = trials["error"].dropna()
+        raise PerturbenchError(
+            f"none of {len(trials)} trials of '{model}' on '{task}' was completed"
+            + (f"; the last failed with: {errors.iloc[-1]}" if len(errors) else ".")
+        )
+    best = done.loc[done["value"].idxmin()]
+    return {
+        "hparams": json.loads(best["hparams"]),
+        "objective": float(best["value"]),
+        "trial": int(best["number"]),
+        "made_by": {**trials.attrs.get(KEY, {}), "trials": len(trials)},
+    }
+
+
+def _finished(study: Any) -> int:
+    return sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
+
+
+def _table(study: Any, made_by: dict[str, Any]) -> pd.DataFrame:
+    """Return one row per trial: its state, objective, hyperparameters (as JSON), metrics and error."""
+    rows = [
+        {
+            "number": trial.number,
+            "state": trial.state.name,
+            "value": trial.value,
+            "seconds": trial.duration.total_seconds() if trial.duration else None,
+            "hparams": json.dumps(trial.params, sort_keys=True),
+            "error": trial.system_attrs.get("fail_reason"),
+            **{f"val_{name}": value for name, value in trial.user_attrs.items()},
+        }
+        for trial in study.get_trials(deepcopy=False)
+    ]
+    table = pd.DataFrame(rows)
+    table.attrs[KEY] = made_by
+    return table
+
+
+def _storage(url: str) -> Any:
+    """Return a journal file, or a database that many workers share."""
+    import optuna
+    from optuna.storages.journal import JournalFileBackend
+
+    if not url.startswith("journal:"):
+        return optuna.storages.RDBStorage(url, heartbeat_interval=60, grace_period=120)
+    path = Path(url.removeprefix("journal:"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return optuna.storages.JournalStorage(JournalFileBackend(str(path)))

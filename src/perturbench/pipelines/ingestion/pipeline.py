@@ -1,0 +1,17 @@
+"""The ingestion stage."""
+
+from kedro.pipeline import Node, Pipeline
+
+from perturbench.pipelines.ingestion.nodes import curate, fetch
+
+
+def create_pipeline(**_: object) -> Pipeline:
+    """Return the stage: ``params:data`` -> ``raw`` -> ``curated``."""
+    return Pipeline(
+        [
+            Node(fetch, ["params:data", "params:task"], "raw", name="fetch"),
+            Node(curate, ["raw", "params:data", "params:task"], "curated", name="curate"),
+        ],
+        namespace="ingestion",
+        prefix_datasets_with_namespace=False,
+    )

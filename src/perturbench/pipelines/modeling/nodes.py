@@ -1,0 +1,90 @@
+"""Train a model and predict the held-out perturbations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anndata as ad
+import pandas as pd
+
+from perturbench.config import DataConfig, PredictionConfig, TrainerConfig
+from perturbench.provenance import KEY, fingerprint_adata, fingerprint_frame, fingerprint_parameters, stamp
+
+
+def train(
+    prepared: ad.AnnData,
+    split: pd.DataFrame,
+    data: DataConfig,
+    trainer: TrainerConfig,
+    model_target: str,
+    hparams: dict[str, Any],
+    task: str,
+    model: str,
+    seed: int,
+    unfinished_path: str,
+) -> dict[str, Any]:
+    """Fit the model; a killed training goes on from its last epoch."""
+    import lightning as L
+
+    from perturbench.data import PerturbationDataModule
+    from perturbench.models.training import build_model, fit
+    from perturbench.tracking import lightning_logger
+
+    datamodule = PerturbationDataModule(
+        prepared,
+        split["split"],
+        data.keys,
+        batch_size=trainer.batch_size,
+        num_workers=trainer.num_workers,
+        seed=seed,
+        embedding_key=data.embedding_key,
+    )
+    made_by = stamp(
+        task=task,
+        model=model,
+        seed=seed,
+        inputs={"prepared": fingerprint_adata(prepared), "split": fingerprint_frame(split)},
+        parameters=fingerprint_parameters([data.model_dump(exclude={"source"}), trainer, model_target, hparams]),
+        hparams=hparams,
+    )
+    L.seed_everything(seed, workers=True, verbose=False)
+    network = build_model(model_target, datamodule.context, hparams)
+    checkpoint = fit(
+        network,
+        datamodule,
+        seed=seed,
+        logger=lightning_logger(),
+        resume_dir=unfinished_path,
+        fingerprint=fingerprint_parameters(made_by),
+        **trainer.fit_arguments(),
+    )
+    return {**checkpoint, KEY: made_by}
+
+
+def predict(
+    checkpoint: dict[str, Any],
+    prepared: ad.AnnData,
+    split: pd.DataFrame,
+    data: DataConfig,
+    trainer: TrainerConfig,
+    prediction: PredictionConfig,
+) -> dict[str, ad.AnnData]:
+    """Predict the cells of a part of the split, as the partition of this model and seed."""
+    from perturbench.data import PerturbationDataModule
+    from perturbench.models.training import load_model
+    from perturbench.models.training import predict as predict_cells
+
+    made_by = checkpoint[KEY]
+    datamodule = PerturbationDataModule(
+        prepared,
+        split["split"],
+        data.keys,
+        batch_size=trainer.batch_size,
+        seed=made_by["seed"],
+        max_control_cells=prediction.max_control_cells,
+        embedding_key=data.embedding_key,
+    )
+    cells = predict_cells(load_model(checkpoint), datamodule, prediction.part, accelerator=trainer.accelerator)
+    cells.uns[KEY] = {**made_by, "part": prediction.part}
+    cells.uns[KEY].pop("hparams")
+    return {f"{made_by['model']}/seed{made_by['seed']}": cells}

@@ -1,0 +1,30 @@
+"""Assign cells to train, val and test."""
+
+from __future__ import annotations
+
+import anndata as ad
+import pandas as pd
+
+from perturbench.config import DataConfig, SplitterConfig
+from perturbench.provenance import KEY, fingerprint_frame, fingerprint_parameters, stamp
+
+
+def assign_split(
+    curated: ad.AnnData, data: DataConfig, splitter: SplitterConfig, task: str
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Split the cells, and count what is in each part."""
+    from perturbench.data.groups import Groups
+    from perturbench.data.splits import SplitRules, read_split, split_cells, split_summary
+
+    obs = curated.obs
+    if splitter.method == "csv":
+        split = read_split(splitter.path or "", obs, data.keys)
+    else:
+        split = split_cells(obs, data.keys, splitter.method, SplitRules(**splitter.rules()), splitter.seed)
+    table = split.rename_axis("cell").to_frame("split")
+    table.attrs[KEY] = stamp(
+        task=task,
+        inputs={"obs": fingerprint_frame(obs[[data.perturbation_key, *data.covariate_keys]])},
+        parameters=fingerprint_parameters(splitter),
+    )
+    return table, split_summary(split, Groups.from_obs(obs, data.keys))
