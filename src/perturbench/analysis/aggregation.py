@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -47,7 +47,7 @@ class GroupSums:
             return self.sums / self.counts[:, None]
 
 
-def blocks(x: np.ndarray | sp.spmatrix) -> Iterator[tuple[slice, np.ndarray | sp.csr_matrix]]:
+def blocks(x: Any) -> Iterator[tuple[slice, Any]]:
     """Yield slices of rows and their values, so that a backed or huge matrix is never read whole."""
     for start in range(0, x.shape[0], _ROWS):
         rows = slice(start, min(start + _ROWS, x.shape[0]))

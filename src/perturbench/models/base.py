@@ -152,10 +152,10 @@ class PerturbationModel(L.LightningModule, ABC):
         """
         mine = self.training_record
         for what in ("gene_names", "covariate_keys"):
-            if list(mine[what]) != list(context[what]):  # type: ignore[literal-required]
+            if list(mine[what]) != list(context[what]):
                 raise PerturbenchError(
                     f"the checkpoint does not fit the data: {what} differ. Checkpoint: {_brief(mine[what])}. "
-                    f"Data: {_brief(context[what])}."  # type: ignore[literal-required]
+                    f"Data: {_brief(context[what])}."
                 )
         for what, model_has, data_has in [
             ("perturbations", mine["perturbation_uniques"], context["perturbation_uniques"]),

@@ -231,7 +231,7 @@ def predict(
             enable_model_summary=False,
         )
         parts = trainer.predict(model, loader)
-    cells = ad.concat(parts, index_unique="-")  # type: ignore[arg-type]
+    cells = ad.concat(parts, index_unique="-")
     cells.obs_names = [f"cell{i}" for i in range(cells.n_obs)]
     return cells
 
