@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -54,10 +55,17 @@ def _plain_errors(callback: Any) -> Callable[..., Any]:
 
         try:
             return callback(*args, **kwargs)
-        except (PerturbenchError, ParameterValidationError) as error:
+        except PerturbenchError as error:
             raise click.ClickException(str(error)) from error
+        except ParameterValidationError as error:
+            raise click.ClickException(_without_pydantic_links(str(error))) from error
 
     return run_plainly
+
+
+def _without_pydantic_links(message: str) -> str:
+    message = re.sub(r" \[type=\w+, input_value=(.*), input_type=\w+\]", r" (got \1)", message)
+    return re.sub(r"\n *For further information visit \S+", "", message)
 
 
 run = _adapt(_kedro_run)

@@ -37,6 +37,8 @@ class LayeredConfigLoader(OmegaConfigLoader):
     def _resolve_from_raw_config(self, key: str, base_configs: Any, env_configs: Any, *rest: Any) -> dict[str, Any]:
         """Intercept parameters only; private in Kedro 1.7, which is why Kedro is pinned and this is tested."""
         if key != "parameters":
+            if key != "globals":
+                _ = self._params  # a mistake in the parameters is told here, not wrapped by a resolver that needs them
             return super()._resolve_from_raw_config(key, base_configs, env_configs, *rest)
         base, env = _merge_files(base_configs), _merge_files(env_configs)
         merged = select_parameters(base, env, OmegaConf.create(self.runtime_params or {}))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from kedro.framework.hooks import hook_impl
-from kedro.framework.project import pipelines
 
 from perturbench.errors import PerturbenchError
 
@@ -23,7 +23,7 @@ class InputHooks:
         for name in sorted(pipeline.inputs()):
             if name.startswith("param") or catalog.exists(name):
                 continue
-            maker = next((stage for stage in _STAGES if name in pipelines[stage].all_outputs()), None)
+            maker = next((stage for stage in _STAGES if name in _outputs_of(stage)), None)
             if maker is None:
                 continue
             chosen = ",".join(f"{key}:{catalog.load(f'params:{key}')}" for key in ("task", "model"))
@@ -85,6 +85,10 @@ class TrackingHooks:
 
 
 _STAGES = ("ingestion", "splitting", "preprocessing", "modeling", "evaluation", "reporting", "hpo")
+
+
+def _outputs_of(stage: str) -> set[str]:
+    return import_module(f"perturbench.pipelines.{stage}").create_pipeline().all_outputs()
 
 
 def _end_runs(status: str) -> None:

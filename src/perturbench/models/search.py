@@ -35,7 +35,11 @@ def suggest(trial: optuna.Trial, space: Mapping[str, Mapping[str, Any]]) -> dict
     PerturbenchError
         If an entry is not of this form.
     """
-    draw: dict[Any, Any] = {"float": trial.suggest_float, "int": trial.suggest_int, "categorical": trial.suggest_categorical}
+    draw: dict[Any, Any] = {
+        "float": trial.suggest_float,
+        "int": trial.suggest_int,
+        "categorical": trial.suggest_categorical,
+    }
     chosen = {}
     for name, entry in space.items():
         arguments = dict(entry)

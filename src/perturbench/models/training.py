@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from perturbench.data.encoding import Context
 
 _log = logging.getLogger(__name__)
+#: Where Lightning logs hints; the last once anything imports the standalone packages, as MLflow does.
+_HINTS = tuple(f"{package}.utilities.rank_zero" for package in ("lightning.pytorch", "pytorch_lightning"))
 #: Of Lightning, about what is meant here: a resumed folder, models without an optimizer, batches loaded in process.
 _KNOWN_WARNINGS = (
     "Checkpoint directory .* exists and is not empty",
@@ -239,16 +241,17 @@ def predict(
 @contextmanager
 def _quiet_lightning() -> Iterator[None]:
     """Leave out Lightning's hints about devices and loaders; warnings about anything else stay."""
-    lines = logging.getLogger("lightning.pytorch")
-    level = lines.level
-    lines.setLevel(logging.WARNING)
+    levels = {name: logging.getLogger(name).level for name in _HINTS}
+    for name in levels:
+        logging.getLogger(name).setLevel(logging.WARNING)
     try:
         with warnings.catch_warnings():
             for known in _KNOWN_WARNINGS:
                 warnings.filterwarnings("ignore", message=known)
             yield
     finally:
-        lines.setLevel(level)
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
 
 
 class _EpochLines(Callback):
