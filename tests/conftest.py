@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 # Before anything imports the project's settings: no MLflow store in tests, but for the test of tracking itself.
@@ -50,6 +52,14 @@ def screen(_screen: ad.AnnData) -> ad.AnnData:
     return _screen.copy()
 
 
+#: Parameters of a screen that every pipeline runs through in about a second.
+TINY = {
+    "task": "simulated",
+    "data": {"source": {"simulation": {"n_cells": 600, "n_genes": 30, "n_states": 2, "n_singles": 6, "n_doubles": 3}}},
+    "splitter": {"max_heldout_fraction_per_covariate": 0.5},
+}
+
+
 @pytest.fixture(scope="session")
 def project() -> Path:
     """The project, with Kedro told where it is."""
@@ -73,16 +83,44 @@ def load_config(project):
 
 
 @pytest.fixture
-def run(project, tmp_path):
-    """Return a function that runs pipelines in the environment ``test``, on a copy of conf/, with data in tmp_path."""
+def project_copy(project, tmp_path) -> Path:
+    """A copy of the project's configuration and demo data that ``kedro`` can be called in."""
+    for name in ("pyproject.toml", ".telemetry"):
+        shutil.copy(project / name, tmp_path / name)
+    (tmp_path / "src").mkdir()
+    shutil.copytree(project / "conf", tmp_path / "conf", ignore=shutil.ignore_patterns("local"))
+    (tmp_path / "conf/local").mkdir()
+    shutil.copytree(project / "data/01_raw/ishikawa23", tmp_path / "data/01_raw/ishikawa23")
+    return tmp_path
+
+
+@pytest.fixture
+def run(project_copy):
+    """Return a function that runs pipelines in the environment ``test``, in the copy of the project."""
     from kedro.framework.session import KedroSession
 
-    shutil.copytree(project / "conf", tmp_path / "conf")
-    shutil.copytree(project / "data/01_raw/ishikawa23", tmp_path / "data/01_raw/ishikawa23")
-
     def _run(*pipelines: str, env: str = "test", **params):
-        with KedroSession.create(project_path=tmp_path, env=env, runtime_params=params) as session:
+        with KedroSession.create(project_path=project_copy, env=env, runtime_params=params) as session:
             return session.run(pipeline_names=list(pipelines) or None)
 
-    _run.root = tmp_path
+    def catalog(env: str = "test", **params):
+        with KedroSession.create(project_path=project_copy, env=env, runtime_params=params) as session:
+            return session.load_context().catalog
+
+    _run.root, _run.catalog = project_copy, catalog
     return _run
+
+
+@pytest.fixture
+def kedro(project_copy):
+    """Return a function that calls the ``kedro`` command in the copy of the project."""
+
+    def call(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "kedro", *arguments]
+        result = subprocess.run(command, cwd=project_copy, capture_output=True, text=True, check=False)
+        if check:
+            assert result.returncode == 0, result.stdout + result.stderr
+        return result
+
+    call.root = project_copy
+    return call

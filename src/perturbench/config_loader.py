@@ -14,6 +14,8 @@ from perturbench.errors import PerturbenchError, listing, require_choice
 
 #: Sections that a task's or a model's YAML may overlay.
 SECTIONS = ("data", "preprocessing", "splitter", "trainer", "prediction", "evaluation", "hpo")
+#: What the chosen model's YAML gives, and an environment or --params may change.
+OF_THE_MODEL = ("hparams", "search_space")
 _TASK_KEYS = {"title", *SECTIONS}
 _MODEL_KEYS = {"target", "defaults", "published", "search_space", "trainer"}
 HYPERPARAMETERS = ("defaults", "published", "tuned")
@@ -31,8 +33,8 @@ class LayeredConfigLoader(OmegaConfigLoader):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        OmegaConf.register_new_resolver("params", self._select_param, replace=True)
-        OmegaConf.register_new_resolver("root", self._project_path, replace=True)
+        OmegaConf.register_resolver("params", self._select_param, replace=True)
+        OmegaConf.register_resolver("root", self._project_path, replace=True)
 
     def _resolve_from_raw_config(self, key: str, base_configs: Any, env_configs: Any, *rest: Any) -> dict[str, Any]:
         """Intercept parameters only; private in Kedro 1.7, which is why Kedro is pinned and this is tested."""
@@ -75,9 +77,9 @@ def select_parameters(base: DictConfig, env: DictConfig, runtime: DictConfig) ->
     """
     catalogue = OmegaConf.merge(base, env)
     tasks, models = catalogue.pop("tasks", {}), catalogue.pop("models", {})
-    unknown = sorted(set(runtime) - set(catalogue) - {"hparams"})
-    if unknown:
-        raise PerturbenchError(f"unknown --params: {listing(unknown)}; known: {listing([*catalogue, 'hparams'], 50)}.")
+    known = [*catalogue, *OF_THE_MODEL]
+    if unknown := sorted(set(runtime) - set(known)):
+        raise PerturbenchError(f"unknown --params: {listing(unknown)}; known: {listing(known, 50)}.")
     chosen = OmegaConf.merge(catalogue, {key: value for key, value in runtime.items() if key not in SECTIONS})
     require_choice("task", chosen.task, tasks)
     require_choice("model", chosen.model, models)
@@ -93,7 +95,7 @@ def select_parameters(base: DictConfig, env: DictConfig, runtime: DictConfig) ->
         chosen[section] = OmegaConf.merge(*layers)
     chosen["title"] = task.get("title", chosen.task)
     chosen["model_target"] = model.target
-    chosen["search_space"] = model.get("search_space", {})
+    chosen["search_space"] = OmegaConf.merge(*(layer.get("search_space") or {} for layer in (model, env, runtime)))
     chosen["hparams"] = _hyperparameters(chosen, model, env.get("hparams", {}), runtime.get("hparams", {}))
     return chosen
 

@@ -1,0 +1,115 @@
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+
+from perturbench.config import DataConfig, EvaluationConfig, PredictionConfig, PreprocessingConfig, SplitterConfig
+from perturbench.errors import PerturbenchError
+from perturbench.pipelines.evaluation.nodes import evaluate_predictions, model_and_seed, rank_models
+from perturbench.pipelines.preprocessing.nodes import prepare_cells
+from perturbench.pipelines.reporting.nodes import plot_leaderboard, write_report
+from perturbench.pipelines.splitting.nodes import assign_split
+
+DATA = DataConfig(dataset="x", source={"path": "x"})
+SETTINGS = EvaluationConfig()
+
+
+@pytest.fixture
+def task(screen):
+    """Prepared cells, their split, its summary and the test cells themselves as a prediction."""
+    split, summary = assign_split(screen, DATA, SplitterConfig(method="transfer"), "mine")
+    prepared = prepare_cells(screen, split, DATA, PreprocessingConfig(), "mine")
+    truth = prepared[(split["split"] == "test").to_numpy()].copy()
+    return prepared, split, summary, truth
+
+
+def evaluate(task, predictions, known=None, settings=SETTINGS):
+    prepared, split, *_ = task
+    predictions = {name: (lambda cells=cells: cells) for name, cells in predictions.items()}
+    known = {name: (lambda frame=frame: frame) for name, frame in (known or {}).items()}
+    return evaluate_predictions(predictions, known, prepared, split, DATA, PredictionConfig(), settings, "mine")
+
+
+def status(log):
+    return dict(zip(log["prediction"], log["status"], strict=True))
+
+
+def test_names_of_predictions():
+    assert model_and_seed("cpa/seed3") == ("cpa", 3)
+    assert model_and_seed("my_team/final") == ("my_team/final", None)
+    assert model_and_seed("seed3") == ("seed3", None)
+
+
+def test_only_what_changed_is_evaluated(task):
+    truth = task[-1]
+    noisy = truth.copy()
+    noisy.X = np.abs(truth.X.toarray() + np.random.default_rng(0).normal(0, 0.3, truth.shape))
+    scores, log = evaluate(task, {"a/seed0": truth, "b": noisy})
+    assert status(log) == {"a/seed0": "evaluated", "b": "evaluated"}
+
+    again, log = evaluate(task, {"a/seed0": truth, "b": noisy}, scores)
+    assert not again
+    assert set(status(log).values()) == {"up to date"}
+
+    again, log = evaluate(task, {"a/seed0": noisy, "b": noisy}, scores)
+    assert list(again) == ["a/seed0"]
+    assert log.set_index("prediction").loc["a/seed0", "reason"] == "changed: prediction"
+
+    again, log = evaluate(task, {"a/seed0": truth}, scores, EvaluationConfig(metrics=["rmse_average"]))
+    assert list(again) == ["a/seed0"]
+    assert status(log) == {"a/seed0": "evaluated", "b": "prediction is gone"}
+
+    other = SplitterConfig(method="transfer", seed=7)
+    split, _ = assign_split(task[0], DATA, other, "mine")
+    prepared = task[0]
+    test = prepared[(split["split"] == "test").to_numpy()].copy()
+    again, log = evaluate((prepared, split), {"a/seed0": test}, {"a/seed0": scores["a/seed0"]})
+    assert log["reason"].tolist() == ["changed: prediction, reference"]
+
+
+def test_a_refused_prediction_does_not_stop_the_others(task):
+    broken = task[-1].copy()
+    values = broken.X.toarray()
+    values[(broken.obs["condition"] != "control").argmax(), 0] = np.nan
+    broken.X = values
+    scores, log = evaluate(task, {"good": task[-1], "broken": broken})
+    assert status(log) == {"good": "evaluated", "broken": "refused"}
+    assert "NaN or infinite" in log.set_index("prediction").loc["broken", "reason"]
+    board = rank_models({name: (lambda f=frame: f) for name, frame in scores.items()}, log, SETTINGS)
+    assert board["model"].tolist() == ["good"]
+    with pytest.raises(PerturbenchError, match="every prediction of task 'mine' was refused"):
+        evaluate(task, {"broken": broken})
+
+
+def test_leaderboard_figure_and_report(task):
+    truth = task[-1]
+    control = ad.concat([truth, truth], index_unique="-")
+    scores, log = evaluate(task, {"perfect/seed0": truth, "perfect/seed1": truth, "twice": control})
+    lazy = {name: (lambda f=frame: f) for name, frame in scores.items()}
+    board = rank_models(lazy, log, SETTINGS)
+    perfect = board.set_index("model").loc["perfect"]
+    assert perfect["seeds"] == 2
+    assert perfect["rmse_average"] == pytest.approx(0, abs=1e-7)
+    assert perfect["rmse_rank_average"] == 0
+    assert perfect["cosine_logfc"] == pytest.approx(1)
+    figure = plot_leaderboard(lazy, log, board, SETTINGS, "Mine")
+    assert {trace.name for trace in figure.data} == {"perfect", "twice"}
+    page = write_report(board, figure, task[2], log, SETTINGS, "mine", "<Mine>")
+    assert "&lt;Mine&gt;" in page, "text is escaped"
+    assert "Plotly.newPlot" in page
+    assert "http://" not in page.split("<script")[0] and "cdn.plot.ly" not in page.split("Plotly.newPlot")[-1]
+
+
+def test_unknown_metrics_and_plugins_are_told(task):
+    with pytest.raises(PerturbenchError, match=r"unknown metric 'rmsd_average'.*rmse_average"):
+        evaluate(task, {"a": task[-1]}, settings=EvaluationConfig(metrics=["rmsd_average"]))
+    with pytest.raises(PerturbenchError, match="module 'no_such_module' cannot be imported"):
+        evaluate(task, {"a": task[-1]}, settings=EvaluationConfig(plugins=["no_such_module"]))
+
+
+def test_scores_are_long(task):
+    scores, _ = evaluate(task, {"a/seed0": task[-1]})
+    frame = scores["a/seed0"]
+    assert list(frame.columns) == ["model", "seed", "metric", "perturbation", "cell_type", "value"]
+    assert frame["seed"].dtype == pd.Int64Dtype()
+    assert frame.attrs["perturbench"]["task"] == "mine"

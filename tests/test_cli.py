@@ -1,0 +1,41 @@
+"""The command line."""
+
+import pytest
+
+from perturbench.cli import run as run_command
+
+
+@pytest.mark.parametrize("separator", ["=", ":"])
+def test_params_take_colons_and_equals(project, separator):
+    context = run_command.make_context("run", [f"--params=task{separator}norman19,url=s3://x,a.b{separator}1"])
+    assert context.params["params"] == {"task": "norman19", "url": "s3://x", "a": {"b": 1}}
+
+
+def test_a_users_mistake_is_one_line_not_a_traceback(kedro):
+    result = kedro("run", "--params=task:nope", check=False)
+    assert result.returncode == 1
+    assert "Error: unknown task 'nope'; choose one of: demo" in result.stderr
+    assert "Traceback" not in result.stdout + result.stderr
+
+
+def test_benchmark_runs_models_and_names_the_failed(kedro):
+    result = kedro("benchmark", "--models=control,mean_response,nope", "--env=test", check=False)
+    assert result.returncode == 1
+    assert "1 runs failed: demo/nope/seed0" in result.stderr
+    board = (kedro.root / "data/08_reporting/demo/leaderboard.csv").read_text()
+    assert {line.split(",")[0] for line in board.splitlines()[1:]} == {"control", "mean_response"}
+    assert (kedro.root / "data/08_reporting/demo/report.html").is_file()
+
+
+def test_missing_raw_data_names_the_file_and_the_fix(kedro):
+    result = kedro("run", "--params=task:srivatsan20", check=False)
+    assert "data/01_raw/srivatsan20/srivatsan20.h5ad' is not there" in result.stderr
+    assert "SrivatsanTrapnell2020_sciplex3.h5ad" in result.stderr
+    assert "data.source.path" in result.stderr
+
+
+def test_missing_predictions_name_the_command(kedro):
+    kedro("run", "--pipelines=ingestion,splitting,preprocessing", "--env=test")
+    result = kedro("run", "--pipeline=evaluation", "--params=task:demo,model:control", check=False)
+    assert "'predictions' is not there yet" in result.stderr
+    assert "kedro run --pipeline=modeling --params=task:demo,model:control" in result.stderr

@@ -1,0 +1,82 @@
+"""A model, a task and a metric are added without touching the source tree."""
+
+import sys
+import textwrap
+
+import pandas as pd
+import pytest
+
+from perturbench.analysis import metrics
+
+
+@pytest.fixture
+def toy_folder(tmp_path, monkeypatch):
+    folder = tmp_path / "toys"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(str(folder))
+    comparisons = dict(metrics._COMPARISONS)
+    yield folder
+    metrics._COMPARISONS.clear()
+    metrics._COMPARISONS.update(comparisons)
+    for name in ("toy_model", "toy_metric"):
+        sys.modules.pop(name, None)
+
+
+def test_toy_model_task_and_metric(run, toy_folder):
+    (toy_folder / "toy_model.py").write_text(
+        textwrap.dedent(
+            """
+            import torch
+            from perturbench.models import PerturbationModel
+            from perturbench.models.base import controls_of
+
+            class Scaled(PerturbationModel):
+                def __init__(self, context, start: float = 1.0, lr: float = 1e-3):
+                    super().__init__(context, lr=lr)
+                    self.scale = torch.nn.Parameter(torch.tensor(start))
+
+                def predict(self, batch):
+                    return controls_of(batch) * self.scale
+            """
+        )
+    )
+    (toy_folder / "toy_metric.py").write_text(
+        textwrap.dedent(
+            """
+            import numpy as np
+            from perturbench.analysis import register_metric
+
+            @register_metric("max_error", better="lower")
+            def max_error(observed, predicted):
+                return np.abs(observed - predicted).max(axis=-1)
+            """
+        )
+    )
+    parameters = run.root / "conf/base/parameters"
+    (parameters / "models/scaled.yml").write_text(
+        "models: {scaled: {target: toy_model.Scaled, defaults: {start: 0.9, lr: 0.001}}}\n"
+    )
+    (parameters / "tasks/toy.yml").write_text(
+        textwrap.dedent(
+            """
+            tasks:
+              toy:
+                title: A toy
+                data:
+                  dataset: toy
+                  source:
+                    kind: simulation
+                    path: ${root:data/01_raw/toy.h5ad}
+                    simulation: {n_cells: 600, n_genes: 30, n_states: 2, n_singles: 6, n_doubles: 0}
+                splitter: {max_heldout_fraction_per_covariate: 0.5}
+                evaluation:
+                  plugins: [toy_metric]
+                  metrics: [max_error_average, max_error_rank_average, rmse_average]
+            """
+        )
+    )
+    run(task="toy", model="scaled")
+    board = pd.read_csv(run.root / "data/08_reporting/toy/leaderboard.csv")
+    assert board["model"].tolist() == ["scaled"]
+    assert board["max_error_average"].gt(0).all()
+    assert board["max_error_rank_average"].between(0, 1).all()

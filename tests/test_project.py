@@ -1,0 +1,67 @@
+"""The shape of the project: floors, catalog, stages."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from kedro.framework.project import pipelines
+from kedro.io import DataCatalog
+
+SOURCE = Path(__file__).parents[1] / "src/perturbench"
+STAGES = {"ingestion", "splitting", "preprocessing", "modeling", "hpo", "evaluation", "reporting"}
+LIBRARY = ("data", "models", "analysis")
+
+
+def test_stages(project):
+    assert set(pipelines) == STAGES | {"__default__"}
+    assert "trials" not in pipelines["__default__"].all_outputs()
+
+
+def test_every_dataset_is_declared_with_a_layer(load_config):
+    config = load_config()["catalog"]
+    names = set().union(*(pipeline.datasets() for pipeline in pipelines.values()))
+    used = {name for name in names if not name.startswith("param")}
+    assert used == {name for name in config if not name.startswith("_")}
+    for name in used:
+        assert config[name]["metadata"]["kedro-viz"]["layer"], name
+    assert DataCatalog.from_config({name: config[name] for name in used})
+
+
+def test_every_stage_is_one_box(project):
+    for name in STAGES:
+        assert {node.namespace for node in pipelines[name].nodes} == {name}
+
+
+@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: str(path.relative_to(SOURCE)))
+def test_imports_only_go_down(path):
+    room = path.relative_to(SOURCE).parts[0]
+    imported = {
+        name
+        for node in ast.walk(ast.parse(path.read_text()))
+        for name in (
+            [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else []
+        )
+    }
+    if room in LIBRARY:
+        assert not {name for name in imported if name.split(".")[0] in ("kedro", "mlflow", "kedro_datasets")}
+        assert not {name for name in imported if name.startswith(("perturbench.pipelines", "perturbench.config"))}
+    if room == "analysis":
+        assert not {name for name in imported if name.startswith("perturbench.models")}
+    if room == "data":
+        assert not {name for name in imported if name.startswith(("perturbench.models", "perturbench.analysis"))}
+
+
+def test_registry_does_not_import_the_heavy_libraries():
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from kedro.framework.startup import bootstrap_project; bootstrap_project(Path('.'))\n"
+        "from kedro.framework.project import pipelines; assert 'modeling' in dict(pipelines)\n"
+        "heavy = {'torch', 'lightning', 'scanpy', 'mlflow', 'optuna'} & set(sys.modules); assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=SOURCE.parents[1], check=True)

@@ -1,0 +1,189 @@
+"""Whole runs of the project, as a user starts them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import anndata as ad
+import pandas as pd
+import pytest
+import torch
+import yaml
+from pandas.testing import assert_frame_equal
+
+from conftest import TINY
+from perturbench.errors import PerturbenchError
+
+
+def test_whole_chain_on_the_embedded_data(run):
+    run(model="latent_additive")
+    data = run.root / "data"
+    board = pd.read_csv(data / "08_reporting/demo/leaderboard.csv")
+    assert board["model"].tolist() == ["latent_additive"]
+    assert json.loads((data / "01_raw/demo.json").read_text())["sha256"].startswith("d0f31e5b")
+    predicted = ad.read_h5ad(data / "07_model_output/demo/latent_additive/seed0.h5ad")
+    assert predicted.uns["perturbench"]["seed"] == 0
+    assert predicted.n_vars == 103
+    checkpoint = torch.load(data / "06_models/demo/latent_additive/seed0.ckpt", weights_only=True)
+    assert checkpoint["perturbench"]["inputs"]["split"]
+    report = (data / "08_reporting/demo/report.html").read_text()
+    assert "latent_additive" in report
+    assert not list(data.rglob("*.unfinished")), "nothing of a finished training is left"
+    assert not list(data.rglob(".*.partial"))
+
+
+def test_the_same_seed_gives_the_same_scores_and_another_does_not(run):
+    scores = {}
+    for name, seed in [("first", 0), ("second", 0), ("other", 1)]:
+        run(**TINY, model="latent_additive", seed=seed)
+        path = run.root / f"data/08_reporting/simulated/scores/latent_additive/seed{seed}.parquet"
+        scores[name] = pd.read_parquet(path)
+        path.unlink()
+        (run.root / f"data/07_model_output/simulated/latent_additive/seed{seed}.h5ad").unlink()
+    assert_frame_equal(scores["first"], scores["second"], check_exact=True)
+    assert (scores["first"]["value"] != scores["other"]["value"]).any()
+
+
+def test_a_users_prediction_is_evaluated_and_ranked(run):
+    run(**TINY, model="control")
+    prepared = ad.read_h5ad(run.root / "data/03_primary/simulated/prepared.h5ad")
+    split = pd.read_parquet(run.root / "data/05_model_input/simulated/split.parquet")["split"]
+    truth = prepared[(split == "test").to_numpy()].copy()
+    del truth.uns["perturbench"]
+    truth.write_h5ad(run.root / "data/07_model_output/simulated/oracle.h5ad")
+    run("evaluation", **TINY)
+    board = pd.read_csv(run.root / "data/08_reporting/simulated/leaderboard.csv")
+    assert board["model"].tolist() == ["oracle", "control"]
+    log = pd.read_csv(run.root / "data/08_reporting/simulated/evaluation_log.csv").set_index("prediction")
+    assert log["status"].to_dict() == {"control/seed0": "up to date", "oracle": "evaluated"}
+
+
+def test_evaluation_without_predictions_names_the_command(run):
+    run("ingestion", "splitting", "preprocessing", **TINY)
+    with pytest.raises(PerturbenchError, match="kedro run --pipeline=modeling --params=task:simulated"):
+        run("evaluation", **TINY)
+
+
+def test_several_models_share_one_leaderboard(run):
+    for model in ("control", "mean_response", "decoder_only"):
+        run(**TINY, model=model, trainer={"max_epochs": 10})
+    board = pd.read_csv(run.root / "data/08_reporting/simulated/leaderboard.csv").set_index("model")
+    assert board.loc["control", "rmse_rank_average"] == 0.5
+    assert board.loc["control", "cosine_logfc_undefined"] == 1.0
+    assert board.loc["decoder_only", "cosine_logfc_undefined"] == 0.0
+
+
+@pytest.mark.parametrize("covariates", [[], ["cell_type"]])
+def test_no_covariates_or_one_value(run, covariates):
+    """One state only: a transfer split is refused, combinations can be held out."""
+    one = {"source": {"simulation": {**TINY["data"]["source"]["simulation"], "n_states": 1}}}
+    params = {**TINY, "data": {**one, "covariate_keys": covariates}}
+    with pytest.raises(PerturbenchError, match="the transfer split holds nothing out"):
+        run(**params)
+    run(**{**params, "splitter": {"method": "combine", "max_heldout_fraction_per_covariate": 0.7}})
+    assert (run.root / "data/08_reporting/simulated/leaderboard.csv").is_file()
+
+
+def test_search_resumes_and_its_result_is_used(run):
+    narrow = {"encoder_width": {"kind": "int", "low": 16, "high": 64, "step": 16}}
+    params = {**TINY, "model": "latent_additive", "search_space": narrow}
+    run("ingestion", "splitting", "preprocessing", **params)
+    run("hpo", **params, hpo={"n_trials": 2})
+    trials = run.root / "data/08_reporting/simulated/hpo/latent_additive.parquet"
+    first = pd.read_parquet(trials)
+    run("hpo", **params, hpo={"n_trials": 3})
+    second = pd.read_parquet(trials)
+    assert len(second) == 3
+    assert second["hparams"].tolist()[:2] == first["hparams"].tolist()
+    tuned = yaml.safe_load((run.root / "data/06_models/simulated/latent_additive/tuned.yml").read_text())
+    best = second.loc[second["value"].idxmin()]
+    assert tuned["hparams"] == json.loads(best["hparams"])
+    assert tuned["objective"] == pytest.approx(best["val_rmse_average"] + 0.1 * best["val_rmse_rank_average"])
+    run("modeling", **params, hyperparameters="tuned")
+    checkpoint = torch.load(run.root / "data/06_models/simulated/latent_additive/seed0.ckpt", weights_only=True)
+    assert checkpoint["hyper_parameters"]["encoder_width"] == tuned["hparams"]["encoder_width"]
+
+
+def test_a_failing_trial_is_recorded_and_the_search_goes_on(run):
+    params = {**TINY, "model": "linear_additive"}
+    run("ingestion", "splitting", "preprocessing", **params)
+    with pytest.raises(PerturbenchError, match="none of 2 trials of 'linear_additive' on 'simulated' was completed"):
+        run("hpo", **params, hpo={"n_trials": 2, "objective": {"no_such_metric": 1.0}})
+    trials = pd.read_parquet(run.root / "data/08_reporting/simulated/hpo/linear_additive.parquet")
+    assert trials["state"].tolist() == ["FAIL", "FAIL"]
+    assert trials["error"].str.contains("unknown metric 'no_such_metric'").all()
+
+
+def test_a_model_without_a_search_space_is_told(run):
+    run("ingestion", "splitting", "preprocessing", **TINY)
+    with pytest.raises(PerturbenchError, match="model 'control' has no search_space"):
+        run("hpo", **TINY, model="control")
+
+
+def start(root, *arguments):
+    command = [sys.executable, "-m", "kedro", "run", "--env=test", *arguments]
+    log = (root / "log.txt").open("a")
+    return subprocess.Popen(command, cwd=root, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+
+
+def test_a_killed_run_leaves_nothing_half_written_and_goes_on(project_copy):
+    root = project_copy
+    arguments = ["--params=trainer.max_epochs:60,trainer.patience:60,trainer.log_every_n_epochs:1"]
+    process = start(root, *arguments)
+    for _ in range(1200):
+        if "epoch 5:" in (root / "log.txt").read_text() or process.poll() is not None:
+            break
+        time.sleep(0.05)
+    assert process.poll() is None, (root / "log.txt").read_text()
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+    visible = [path for path in (root / "data").rglob("*") if path.is_file() and not path.name.startswith(".")]
+    for path in visible:
+        if path.suffix == ".h5ad":
+            ad.read_h5ad(path)
+        elif path.suffix == ".parquet":
+            pd.read_parquet(path)
+        elif path.suffix == ".ckpt":
+            torch.load(path, weights_only=True)
+    assert not (root / "data/06_models/demo/latent_additive/seed0.ckpt").exists()
+
+    assert start(root, *arguments).wait() == 0, (root / "log.txt").read_text()
+    text = " ".join((root / "log.txt").read_text().split())
+    assert "going on with an unfinished training after epoch" in text
+    assert (root / "data/08_reporting/demo/report.html").is_file()
+    assert not (root / "data/06_models/demo/latent_additive/seed0.unfinished").exists()
+
+
+@pytest.mark.shared
+def test_real_combinations(kedro, shared):
+    """The README's way to run norman19 on a file of one's own, and evaluation alone after it."""
+    path = f"data.source.path:{(shared / 'data/norman19_devel.h5ad').resolve()}"
+    kedro("run", f"--params=task:norman19,{path},trainer.max_epochs:20")
+    out = kedro("run", "--pipeline=evaluation", "--params=task:norman19").stdout
+    assert "latent_additive/seed0: up to date" in out
+    split = pd.read_csv(kedro.root / "data/08_reporting/norman19/split_summary.csv").set_index("split")
+    assert split["perturbations"].to_dict() == {"train": 23, "val": 5, "test": 5}
+    board = pd.read_csv(kedro.root / "data/08_reporting/norman19/leaderboard.csv").iloc[0]
+    assert board["cosine_logfc"] > 0.3
+    assert board["rmse_average_undefined"] == 0
+
+
+@pytest.mark.shared
+def test_real_transfer_between_replicates(run, shared):
+    """A task of one's own from a data set the project does not know: one YAML."""
+    task = {
+        "title": "Papalexi 2021",
+        "data": {
+            "dataset": "papalexi21",
+            "covariate_keys": ["replicate"],
+            "source": {"path": str((shared / "data/papalexi21.h5ad").resolve())},
+        },
+    }
+    (run.root / "conf/base/parameters/tasks/papalexi21.yml").write_text(yaml.safe_dump({"tasks": {"papalexi21": task}}))
+    run(task="papalexi21", model="mean_response")
+    board = pd.read_csv(run.root / "data/08_reporting/papalexi21/leaderboard.csv").iloc[0]
+    assert board["cosine_logfc_undefined"] == 0
