@@ -69,6 +69,14 @@ def project() -> Path:
     return ROOT
 
 
+@pytest.fixture(scope="session")
+def stages(project):
+    """Every pipeline by name; Kedro's own registry narrows to what the last session asked for."""
+    from perturbench.pipeline_registry import register_pipelines
+
+    return register_pipelines()
+
+
 @pytest.fixture
 def load_config(project):
     """Return a function that makes the project's configuration loader."""

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from kedro.framework.project import pipelines
 from kedro.validation.exceptions import ParameterValidationError
 from kedro.validation.parameter_validator import ParameterValidator
 
@@ -15,8 +14,9 @@ TASKS = sorted(path.stem for path in (CONF / "base/parameters/tasks").glob("*.ym
 MODELS = sorted(path.stem for path in (CONF / "base/parameters/models").glob("*.yml"))
 
 
-def validate(parameters):
-    return ParameterValidator(dict(pipelines)).validate_raw_params(parameters)
+@pytest.fixture
+def validate(stages):
+    return ParameterValidator(stages).validate_raw_params
 
 
 def test_promised_tasks_and_models_are_there():
@@ -26,7 +26,7 @@ def test_promised_tasks_and_models_are_there():
 
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("model", MODELS)
-def test_every_task_and_model_resolves_and_validates(load_config, task, model):
+def test_every_task_and_model_resolves_and_validates(load_config, validate, task, model):
     parameters = validate(load_config(task=task, model=model)["parameters"])
     assert parameters["data"].source.path
     assert parameters["model_target"].rpartition(".")[2]
@@ -106,7 +106,7 @@ def test_unknown_names_are_told_with_the_choices(load_config, parameters, messag
         ({"hpo": {"storage": "redis://x"}}, "journal:<file>"),
     ],
 )
-def test_bad_values_fail_before_any_node(load_config, section, message):
+def test_bad_values_fail_before_any_node(load_config, validate, section, message):
     with pytest.raises(ParameterValidationError, match=message):
         validate(load_config(**section)["parameters"])
 

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from kedro.framework.project import pipelines
 from kedro.io import DataCatalog
 
 SOURCE = Path(__file__).parents[1] / "src/perturbench"
@@ -14,14 +13,14 @@ STAGES = {"ingestion", "splitting", "preprocessing", "modeling", "hpo", "evaluat
 LIBRARY = ("data", "models", "analysis")
 
 
-def test_stages(project):
-    assert set(pipelines) == STAGES | {"__default__"}
-    assert "trials" not in pipelines["__default__"].all_outputs()
+def test_stages(stages):
+    assert set(stages) == STAGES | {"__default__"}
+    assert "trials" not in stages["__default__"].all_outputs()
 
 
-def test_every_dataset_is_declared_with_a_layer(load_config):
+def test_every_dataset_is_declared_with_a_layer(load_config, stages):
     config = load_config()["catalog"]
-    names = set().union(*(pipeline.datasets() for pipeline in pipelines.values()))
+    names = set().union(*(pipeline.datasets() for pipeline in stages.values()))
     used = {name for name in names if not name.startswith("param")}
     assert used == {name for name in config if not name.startswith("_")}
     for name in used:
@@ -29,9 +28,9 @@ def test_every_dataset_is_declared_with_a_layer(load_config):
     assert DataCatalog.from_config({name: config[name] for name in used})
 
 
-def test_every_stage_is_one_box(project):
+def test_every_stage_is_one_box(stages):
     for name in STAGES:
-        assert {node.namespace for node in pipelines[name].nodes} == {name}
+        assert {node.namespace for node in stages[name].nodes} == {name}
 
 
 @pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: str(path.relative_to(SOURCE)))
