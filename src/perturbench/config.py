@@ -121,9 +121,10 @@ class TrainerConfig(Section):
 
 
 class PredictionConfig(Section):
-    """What is predicted: the pairs of a part, from at most so many control cells per state."""
+    """What is predicted: the pairs of a part, from which control cells and at most how many per state."""
 
     part: Literal["train", "val", "test"] = "test"
+    controls: Literal["all", "part"] = "all"
     max_control_cells: int | None = Field(1000, ge=1)
 
 

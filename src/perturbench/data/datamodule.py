@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 Part = Literal["train", "val", "test"]
+Controls = Literal["all", "part"]
 PARTS: tuple[Part, ...] = ("train", "val", "test")
 
 
@@ -71,8 +72,11 @@ class PerturbationDataModule(L.LightningDataModule):
         Processes that load batches; 0 loads in the main process.
     seed
         Of the order of batches and the matching of controls.
+    prediction_controls
+        Whether predictions start from, and are compared with, the control cells of all parts or of their own. Few
+        controls make a noisy starting point, which punishes models that add to it; no answer is among them.
     max_control_cells
-        Control cells per state that predictions start from; ``None`` for all.
+        Control cells per state that predictions start from; ``None`` for no bound.
     embedding_key
         Key of ``obsm`` with cell embeddings.
 
@@ -91,15 +95,16 @@ class PerturbationDataModule(L.LightningDataModule):
         batch_size: int = 256,
         num_workers: int = 0,
         seed: int = 0,
+        prediction_controls: Controls = "all",
         max_control_cells: int | None = None,
         embedding_key: str | None = None,
     ) -> None:
         super().__init__()
         self.adata, self.keys = adata, keys
         self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
-        self.max_control_cells = max_control_cells
-        labels = align_split(split, adata.obs_names)
-        self.rows = {part: np.flatnonzero(labels == part) for part in PARTS}
+        self.prediction_controls, self.max_control_cells = prediction_controls, max_control_cells
+        self._labels = align_split(split, adata.obs_names)
+        self.rows = {part: np.flatnonzero(self._labels == part) for part in PARTS}
         self.groups = Groups.from_obs(adata.obs, keys)
         for part in PARTS:
             if not len(self.rows[part]):
@@ -121,6 +126,10 @@ class PerturbationDataModule(L.LightningDataModule):
         mask[self.rows[part]] = True
         return self.groups.pairs(mask)
 
+    def evaluation_rows(self, part: Part) -> np.ndarray:
+        """Return the cells that predictions of a part start from and are compared with, see :func:`evaluation_rows`."""
+        return evaluation_rows(self._labels, self.groups, part, self.prediction_controls)
+
     def observed(self, part: Part) -> SingleCellPerturbationWithControls:
         """Return the observed cells of a part, with matched controls."""
         return SingleCellPerturbationWithControls(
@@ -128,12 +137,11 @@ class PerturbationDataModule(L.LightningDataModule):
         )
 
     def counterfactuals(self, part: Part = "test") -> CounterfactualWithReference:
-        """Return what a model has to predict for a part: its pairs, from its control cells."""
-        require_choice("part", part, PARTS)
+        """Return what a model has to predict for a part: its pairs, from control cells."""
         return CounterfactualWithReference(
             self.cells,
             self.groups,
-            self.rows[part],
+            self.evaluation_rows(part),
             self.pairs(part),
             self.context,
             unknown="ignore",
@@ -172,6 +180,33 @@ class PerturbationDataModule(L.LightningDataModule):
             num_workers=min(self.num_workers, os.cpu_count() or 1),
             persistent_workers=self.num_workers > 0,
         )
+
+
+def evaluation_rows(labels: np.ndarray, groups: Groups, part: Part, controls: Controls) -> np.ndarray:
+    """Return the rows of a part's perturbed cells and of its states' controls.
+
+    Parameters
+    ----------
+    labels
+        Part of each cell, ``(n_cells,)``; empty where it is not used.
+    groups
+        Codes of the same cells.
+    part
+        Whose perturbed cells.
+    controls
+        Control cells of ``all`` parts, or of the ``part`` only.
+
+    Raises
+    ------
+    PerturbenchError
+        If ``part`` or ``controls`` is unknown.
+    """
+    require_choice("part", part, PARTS)
+    require_choice("controls", controls, ("all", "part"))
+    wanted = labels == part
+    if controls == "all":
+        wanted |= groups.is_control & (labels != "")
+    return np.flatnonzero(wanted)
 
 
 def align_split(split: pd.Series, names: pd.Index) -> np.ndarray:

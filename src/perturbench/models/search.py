@@ -70,7 +70,7 @@ def validation_metrics(
         As in ``lightning.Trainer``.
     """
     chosen = [find_metric(name) for name in metrics]
-    reference = Reference(datamodule.adata[datamodule.rows["val"]], datamodule.keys)
+    reference = Reference(datamodule.adata[datamodule.evaluation_rows("val")], datamodule.keys)
     cells = predict(load_model(checkpoint), datamodule, "val", accelerator=accelerator)
     scores = score_means(prediction_means(cells, reference), reference, chosen, "model", negative="clip")
     return {name: float(value) for name, value in summarise(scores, metrics).iloc[0].items()}

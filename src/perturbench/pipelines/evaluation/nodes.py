@@ -32,14 +32,16 @@ def evaluate_predictions(
     from tqdm import tqdm
 
     from perturbench.analysis.evaluation import Reference
-    from perturbench.data.datamodule import align_split
+    from perturbench.data.datamodule import align_split, evaluation_rows
+    from perturbench.data.groups import Groups
 
     metrics = chosen_metrics(evaluation)
     labels = align_split(split["split"], prepared.obs_names)
-    reference = Reference(prepared[labels == prediction.part], data.keys)
-    made_from = fingerprint_parameters(
-        [fingerprint_adata(prepared), fingerprint_frame(split), evaluation, data.keys.__dict__, prediction.part]
-    )
+    groups = Groups.from_obs(prepared.obs, data.keys)
+    rows = evaluation_rows(labels, groups, prediction.part, prediction.controls)
+    reference = Reference(prepared[rows], data.keys)
+    settings = [evaluation, data.keys.__dict__, prediction.part, prediction.controls]
+    made_from = fingerprint_parameters([fingerprint_adata(prepared), fingerprint_frame(split), *settings])
     scores, log = {}, []
     for name in tqdm(sorted(predictions), desc="Evaluating", disable=not sys.stderr.isatty()):
         model, seed = model_and_seed(name)

@@ -81,10 +81,11 @@ def predict(
         data.keys,
         batch_size=trainer.batch_size,
         seed=made_by["seed"],
+        prediction_controls=prediction.controls,
         max_control_cells=prediction.max_control_cells,
         embedding_key=data.embedding_key,
     )
     cells = predict_cells(load_model(checkpoint), datamodule, prediction.part, accelerator=trainer.accelerator)
-    cells.uns[KEY] = {**made_by, "part": prediction.part}
+    cells.uns[KEY] = {**made_by, "prediction": prediction.model_dump_json()}
     cells.uns[KEY].pop("hparams")
     return {f"{made_by['model']}/seed{made_by['seed']}": cells}
