@@ -36,8 +36,8 @@ lint: $(READY)
 viz: $(READY) ## browse the pipelines, data and figures
 	$(BIN)/kedro viz run
 
-docs: $(READY) ## check that the docs name only files and commands that exist
-	$(BIN)/python -m pytest --quiet tests/test_docs.py
+docs: $(READY) ## build the pages into build/docs
+	$(BIN)/mkdocs build --quiet
 
 lock: $(READY) ## write requirements.lock from the environment
 	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > requirements.lock
