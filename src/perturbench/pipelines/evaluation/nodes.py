@@ -63,6 +63,8 @@ def evaluate_predictions(
                 frame.insert(1, "seed", pd.array([seed] * len(frame), dtype="Int64"))
                 frame.attrs[KEY] = stamp(task=task, model=model, seed=seed, **made_by)
                 scores[name] = frame
+        if adata.isbacked:
+            adata.file.close()
         logger.log(logging.ERROR if status == REFUSED else logging.INFO, "%s: %s (%s)", name, status, reason)
         log.append({"prediction": name, "model": model, "status": status, "reason": reason})
     if all(row["status"] == REFUSED for row in log):
