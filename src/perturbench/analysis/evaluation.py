@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 
-from perturbench.analysis.aggregation import GroupSums, blocks, group_means
+from perturbench.analysis.aggregation import GroupSums, blocks
 from perturbench.analysis.metrics import Metric, rank_of_matches, resolve_metrics
 from perturbench.data.groups import Groups, Keys, Pair, pair_name
 from perturbench.errors import PerturbenchError, listing, require_choice
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 Negative = Literal["refuse", "clip"]
 Missing = Literal["refuse", "report"]
+SCORE_COLUMNS = ("model", "seed", "metric", "perturbation", "value")
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,11 @@ class Reference:
     """
 
     def __init__(self, adata: ad.AnnData, keys: Keys) -> None:
+        if taken := sorted(set(keys.covariates) & set(SCORE_COLUMNS)):
+            raise PerturbenchError(
+                f"covariates {listing(taken)} are named like columns of the scores ({listing(SCORE_COLUMNS)}); "
+                "rename them in obs."
+            )
         groups = Groups.from_obs(adata.obs, keys)
         self.keys, self.genes = keys, adata.var_names
         self.pairs = groups.pairs()
@@ -68,13 +74,19 @@ class Reference:
         codes = groups.pair_codes(self.pairs)
         own = np.array([states.index(s) if s in states else -1 for s in groups.states])[groups.state_codes]
         codes = np.where(groups.is_control & (own >= 0), n_pairs + own, codes)
-        means = group_means(adata, codes, n_pairs + len(states))
-        bare = [state for state, row in zip(states, means[n_pairs:], strict=True) if np.isnan(row).any()]
+        sums = GroupSums(n_pairs + len(states), adata.n_vars)
+        for rows, block in blocks(adata.X):
+            sums.add(block, codes[rows])
+        means = sums.means
+        bare = [state for state, count in zip(states, sums.counts[n_pairs:], strict=True) if count == 0]
         if bare:
             raise PerturbenchError(
                 f"the reference has no control cells ('{keys.control}') in: {listing(bare)}; add them, both sides of "
                 "a log fold change use the observed controls."
             )
+        if not np.isfinite(sums.sums).all():
+            genes = self.genes[~np.isfinite(sums.sums).all(axis=0)]
+            raise PerturbenchError(f"the reference has NaN or infinite values in {len(genes)} genes: {listing(genes)}.")
         self.state_of_pair = np.array([states.index(state) for state, _ in self.pairs])
         self.means = means[:n_pairs]
         self.control_means = means[n_pairs:][self.state_of_pair]

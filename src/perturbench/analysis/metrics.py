@@ -20,7 +20,7 @@ from perturbench.errors import PerturbenchError, listing, require_choice
 
 Better = Literal["lower", "higher"]
 RowFunction = Callable[[np.ndarray, np.ndarray], np.ndarray]
-#: Two values closer than this fraction of the largest are a tie: float32 predictions tell no more.
+#: Two values closer than this fraction of the typical one are a tie: float32 predictions tell no more.
 TIE = 1e-6
 
 
@@ -193,15 +193,17 @@ def rank_of_matches(matrix: np.ndarray, better: Better) -> np.ndarray:
     Returns
     -------
     ``(n,)``: the share of other predictions that are nearer to the observation, ties counting one half. 0 is perfect,
-    0.5 is random; a model that predicts the same for every perturbation gets exactly 0.5. NaN for n = 1. A value that
-    is undefined (the cosine of a zero vector) ranks as 0: no direction at all.
+    0.5 is random; a model that predicts the same for every perturbation gets exactly 0.5. NaN for n = 1. An undefined
+    similarity (the cosine of a zero vector) ranks as 0, no direction at all; an undefined distance as the farthest.
     """
     n = len(matrix)
     if n < 2:
         return np.full(n, np.nan)
-    distance = np.nan_to_num(matrix if better == "lower" else -matrix, nan=0.0)
-    gap = distance - np.diagonal(distance)[None, :]
-    tie = np.abs(gap) <= TIE * np.abs(distance).max()
+    distance = np.where(np.isnan(matrix), np.inf, matrix) if better == "lower" else -np.nan_to_num(matrix, nan=0.0)
+    own = np.diagonal(distance)
+    with np.errstate(invalid="ignore"):  # infinite - infinite
+        gap = distance - own
+        tie = (distance == own) | (np.abs(gap) <= TIE * np.median(np.abs(distance), axis=0))
     np.fill_diagonal(tie, False)
     nearer = (gap < 0) & ~tie
     return (nearer.sum(axis=0) + 0.5 * tie.sum(axis=0)) / (n - 1)

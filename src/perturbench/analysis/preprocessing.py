@@ -93,6 +93,11 @@ def prepare(
     )
     why = ["highly_variable", "differentially_expressed", "perturbed"]
     kept = prepared.var[why].any(axis=1).to_numpy()
+    if not kept.any():
+        raise PerturbenchError(
+            f"no gene is kept with n_top_genes={n_top_genes}, n_de_genes={n_de_genes}, "
+            f"keep_perturbed_genes={keep_perturbed_genes}; raise preprocessing.n_top_genes."
+        )
     logger.info(
         "kept %d of %d genes (%s)",
         kept.sum(),
@@ -123,8 +128,8 @@ def fit_rows_of(split: np.ndarray, fit_on: Literal["train", "all"]) -> np.ndarra
 
 
 def _highly_variable(adata: ad.AnnData, keys: Keys, n_top_genes: int) -> np.ndarray:
-    if n_top_genes >= adata.n_vars:
-        return np.ones(adata.n_vars, dtype=bool)
+    if n_top_genes >= adata.n_vars or n_top_genes == 0:
+        return np.full(adata.n_vars, n_top_genes > 0)
     groups = Groups.from_obs(adata.obs, keys)
     batches = np.array([state_name(state) for state in groups.states])[groups.state_codes]
     counts = sc.AnnData(adata.layers["counts"], obs=adata.obs[[]].assign(batch=batches), var=adata.var[[]])

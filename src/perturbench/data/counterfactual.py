@@ -66,15 +66,15 @@ class Counterfactual(torch.utils.data.Dataset):
         require_control_value(groups.keys)
         if not pairs:
             raise PerturbenchError("no (state, perturbation) pair is wanted; name at least one.")
-        self.cells, self.groups, self.pairs, self.context = cells, groups, list(pairs), context
+        self.cells, self.groups, self.pairs, self.context = cells, groups, list(dict.fromkeys(pairs)), context
         states = {state: code for code, state in enumerate(groups.states)}
-        if absent := [pair for pair in pairs if pair[0] not in states]:
+        if absent := [pair for pair in self.pairs if pair[0] not in states]:
             raise PerturbenchError(
                 f"no cells of the state of {len(absent)} wanted pairs: {listing(map(pair_name, absent))}; "
                 f"states are: {listing(groups.states)}."
             )
         pool = ControlPool(groups, rows)
-        state_codes = np.array([states[state] for state, _ in pairs])
+        state_codes = np.array([states[state] for state, _ in self.pairs])
         pool.require(state_codes)
         rng = np.random.default_rng(seed)
         controls = {code: pool.of_state(code) for code in np.unique(state_codes)}
@@ -84,9 +84,9 @@ class Counterfactual(torch.utils.data.Dataset):
         self._state_codes = state_codes
         self._ends = np.cumsum([len(controls[code]) for code in state_codes])
         self._starts = self._ends - [len(controls[code]) for code in state_codes]
-        self._multi_hot = torch.from_numpy(multi_hot([condition for _, condition in pairs], context, unknown))
+        self._multi_hot = torch.from_numpy(multi_hot([name for _, name in self.pairs], context, unknown))
         self._one_hot = {
-            key: torch.from_numpy(table) for key, table in one_hot([state for state, _ in pairs], context).items()
+            key: torch.from_numpy(table) for key, table in one_hot([state for state, _ in self.pairs], context).items()
         }
 
     @classmethod
@@ -150,7 +150,7 @@ class Counterfactual(torch.utils.data.Dataset):
             return self._example(range(len(self))[key])
         if isinstance(key, BatchIndex):
             return self._batch(np.asarray(key.positions))
-        return self._batch(np.arange(len(self))[key] if isinstance(key, slice) else np.asarray(key))
+        return self._batch(np.arange(len(self))[key])
 
     def _locate(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the pair and the control row of each position."""

@@ -215,8 +215,12 @@ def align_split(split: pd.Series, names: pd.Index) -> np.ndarray:
     Raises
     ------
     PerturbenchError
-        If the split names cells that are not there, or has labels other than train, val and test.
+        If the split names cells twice or that are not there, or has labels other than train, val and test.
     """
+    if split.index.has_duplicates:
+        raise PerturbenchError(
+            f"the split names cells twice: {listing(split.index[split.index.duplicated()])}; give each one label."
+        )
     if n_strangers := int((~split.index.isin(names)).sum()):
         stranger = split.index[~split.index.isin(names)][0]
         raise PerturbenchError(

@@ -43,10 +43,7 @@ def make_context(
     PerturbenchError
         If ``embedding_key`` is not in ``obsm``.
     """
-    if embedding_key is not None and embedding_key not in adata.obsm:
-        raise PerturbenchError(
-            f"embedding '{embedding_key}' is not in obsm; there are: {listing(adata.obsm)}. Set embedding_key to one."
-        )
+    require_embedding(adata, embedding_key)
     keys = groups.keys
     chosen = slice(None) if rows is None else rows
     conditions = [groups.conditions[code] for code in np.unique(groups.condition_codes[chosen])]
@@ -64,6 +61,20 @@ def make_context(
         embedding_key=embedding_key,
         n_embedding=0 if embedding_key is None else int(adata.obsm[embedding_key].shape[1]),
     )
+
+
+def require_embedding(adata: ad.AnnData, key: str | None) -> None:
+    """Raise unless an embedding is there, or none is asked for.
+
+    Raises
+    ------
+    PerturbenchError
+        If ``key`` is not in ``obsm``.
+    """
+    if key is not None and key not in adata.obsm:
+        raise PerturbenchError(
+            f"embedding '{key}' is not in obsm; there are: {listing(adata.obsm)}. Set embedding_key to one of them."
+        )
 
 
 def context_keys(context: Context) -> Keys:

@@ -10,7 +10,7 @@ import scipy.sparse as sp
 import torch
 from torch.utils.data import Dataset
 
-from perturbench.data.encoding import make_context, multi_hot, one_hot
+from perturbench.data.encoding import make_context, multi_hot, one_hot, require_embedding
 from perturbench.data.groups import Groups, Keys
 from perturbench.data.matching import ControlPool
 from perturbench.data.types import Batch, Example
@@ -35,6 +35,7 @@ class CellMatrix:
     """The expression of all cells, held once and shared by the datasets over parts of them."""
 
     def __init__(self, adata: ad.AnnData, embedding_key: str | None = None) -> None:
+        require_embedding(adata, embedding_key)
         x = adata.X
         self.x = x.tocsr() if sp.issparse(x) else np.asarray(x)
         self.ids = adata.obs_names.to_numpy()
@@ -156,8 +157,7 @@ class SingleCellPerturbation(Dataset):
             return self._example(range(len(self))[key])
         if isinstance(key, BatchIndex):
             return self._batch(np.asarray(key.positions), key.seed)
-        positions = np.arange(len(self))[key] if isinstance(key, slice) else np.asarray(key)
-        return self._batch(positions, 0)
+        return self._batch(np.arange(len(self))[key], 0)
 
     def _example(self, position: int) -> Example:
         row = self.rows[[position]]

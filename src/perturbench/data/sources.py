@@ -57,22 +57,32 @@ def read_counts(path: str | Path, layer: str | None = None) -> ad.AnnData:
     """
     try:
         adata = ad.read_h5ad(path)
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise PerturbenchError(f"'{path}' cannot be read as h5ad: {error}.") from error
     if layer is not None:
         if layer not in adata.layers:
             raise PerturbenchError(f"layer '{layer}' is not in '{path}'; layers are: {listing(adata.layers)}.")
         adata.X = adata.layers[layer]
+    if adata.X is None:
+        raise PerturbenchError(f"'{path}' has no X; raw counts must be there, or in a layer named by counts_layer.")
     adata.layers.clear()
     return adata
 
 
 def _simulate_to(path: Path, arguments: Mapping[str, Any]) -> None:
     wanted = fingerprint_parameters(dict(arguments))
-    if path.is_file() and ad.read_h5ad(path, backed="r").uns.get(KEY, {}).get("parameters") == wanted:
+    if path.is_file() and _parameters_of(path) == wanted:
         return
     adata = simulate(**arguments)
     adata.uns[KEY] = {"parameters": wanted}
     with aside(path) as partial:
         adata.write_h5ad(partial, compression="gzip")
     logger.info("simulated %d cells x %d genes: %s", *adata.shape, path)
+
+
+def _parameters_of(path: Path) -> str | None:
+    """Return what an earlier simulation was made with; ``None`` if the file is not one."""
+    try:
+        return ad.read_h5ad(path, backed="r").uns.get(KEY, {}).get("parameters")
+    except (OSError, KeyError, TypeError, ValueError):
+        return None

@@ -120,7 +120,11 @@ def read_split(path: str | Path, obs: pd.DataFrame, keys: Keys) -> pd.Series:
     """
     if not Path(path).is_file():
         raise PerturbenchError(f"split file '{path}' not found; set splitter.path to a csv of cell name and label.")
-    table = pd.read_csv(path, header=None, dtype=str, usecols=[0, 1], names=["cell", "split"], skipinitialspace=True)
+    try:
+        table = pd.read_csv(path, header=None, dtype=str, usecols=[0, 1], skipinitialspace=True)
+    except ValueError as error:
+        raise PerturbenchError(f"split file '{path}' is not a csv of cell name and label: {error}.") from error
+    table = table.set_axis(["cell", "split"], axis=1)
     if table.loc[0, "split"] not in PARTS and table.loc[0, "cell"] not in obs.index:
         table = table.iloc[1:]
     table = table.dropna(subset=["split"])
@@ -321,6 +325,7 @@ def _split_controls(
 def _check_seen(pairs: Mapping[str, list[Pair]], groups: Groups, strict: bool) -> None:
     singles = groups.keys.singles
     trained = {single for _, condition in pairs["train"] for single in singles(condition)}
+    trained_alone = {condition for _, condition in pairs["train"]} & trained
     trained_states = {state for state, _ in pairs["train"]}
     for part in ("val", "test"):
         if strange := sorted(pair for pair in pairs[part] if pair[0] not in trained_states):
@@ -328,18 +333,20 @@ def _check_seen(pairs: Mapping[str, list[Pair]], groups: Groups, strict: bool) -
                 f"{len(strange)} {part} pairs are of states that training never saw: "
                 f"{listing(map(pair_name, strange))}."
             )
-        unseen = {pair: sorted(set(singles(pair[1])) - trained) for pair in pairs[part]}
+        # A combination needs its single perturbations alone; a single one may also have been seen in combinations.
+        seen = {pair: trained if len(singles(pair[1])) == 1 else trained_alone for pair in pairs[part]}
+        unseen = {pair: sorted(set(singles(pair[1])) - seen[pair]) for pair in pairs[part]}
         unseen = {pair: names for pair, names in unseen.items() if names}
-        wholly = sorted(pair for pair, names in unseen.items() if len(names) == len(singles(pair[1])) == 1)
+        wholly = sorted(pair for pair in unseen if len(singles(pair[1])) == 1)
         if wholly or (unseen and strict):
+            alone, fix = ("", "") if wholly else (" alone", ", or set splitter.strict to false")
             raise PerturbenchError(
-                f"{len(wholly or unseen)} {part} pairs have perturbations that training never saw: "
-                f"{listing(map(pair_name, wholly or sorted(unseen)))}; keep each in training in another state"
-                + ("." if wholly else ", or set splitter.strict to false.")
+                f"{len(wholly or unseen)} {part} pairs have perturbations that training never saw{alone}: "
+                f"{listing(map(pair_name, wholly or sorted(unseen)))}; keep each in training{fix}."
             )
         if unseen:
             logger.warning(
-                "%d of %d %s combinations have perturbations that training never saw: %s",
+                "%d of %d %s combinations have perturbations that training never saw alone: %s",
                 len(unseen),
                 len(pairs[part]),
                 part,

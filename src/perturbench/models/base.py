@@ -87,6 +87,10 @@ class PerturbationModel(L.LightningModule, ABC):
         scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.2, patience=15)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": "val_loss"}}
 
+    def on_fit_start(self) -> None:
+        """Refuse data that the model was not built for."""
+        self._require_match_of_trainer()
+
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor | None:
         """Return the training loss, logged per epoch as ``train_loss``."""
         loss = self.loss(batch)
@@ -113,6 +117,7 @@ class PerturbationModel(L.LightningModule, ABC):
 
     def on_test_start(self) -> None:
         """Reduce the observed cells of the test part to the means that predictions are compared with."""
+        self._require_match_of_trainer()
         dataset: Counterfactual = self.trainer.test_dataloaders.dataset  # type: ignore[union-attr]
         module = self.trainer.datamodule  # type: ignore[attr-defined]
         self._reference = Reference(module.adata[dataset.reference_rows], module.keys)  # type: ignore[attr-defined]
@@ -167,8 +172,14 @@ class PerturbationModel(L.LightningModule, ABC):
             if list(model_has) != list(data_has):
                 raise PerturbenchError(
                     f"the checkpoint does not fit the data: {what} differ. Checkpoint: {_brief(model_has)}. "
-                    f"Data: {_brief(data_has)}. Train the model again on this split."
+                    f"Data: {_brief(data_has)}. Only in the checkpoint: {_without(model_has, data_has)}; "
+                    f"only in the data: {_without(data_has, model_has)}. Train the model on this split."
                 )
+
+    def _require_match_of_trainer(self) -> None:
+        context = getattr(getattr(self.trainer, "datamodule", None), "context", None)
+        if context is not None:
+            self.require_match(context)
 
     def _obs_of(self, batch: Batch) -> pd.DataFrame:
         """Name the perturbation and state of each cell."""
@@ -229,3 +240,7 @@ def observed_of(batch: Batch) -> torch.Tensor:
 
 def _brief(names: list[str]) -> str:
     return f"{len(names)} ({listing(names, 5)})"
+
+
+def _without(names: list[str], others: list[str]) -> str:
+    return listing(sorted(set(names) - set(others)), 5)

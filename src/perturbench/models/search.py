@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -13,8 +14,6 @@ from perturbench.errors import PerturbenchError
 from perturbench.models.training import load_model, predict
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import lightning as L
 
     from perturbench.data.datamodule import PerturbationDataModule
@@ -42,10 +41,12 @@ def suggest(trial: optuna.Trial, space: Mapping[str, Mapping[str, Any]]) -> dict
     }
     chosen = {}
     for name, entry in space.items():
-        arguments = dict(entry)
+        arguments = dict(entry) if isinstance(entry, Mapping) else {}
         kind = arguments.pop("kind", None)
         if kind not in draw:
-            raise PerturbenchError(f"search_space.{name} has kind '{kind}'; choose one of: {', '.join(draw)}.")
+            raise PerturbenchError(
+                f"search_space.{name} is {entry!r}; it needs a kind, one of {', '.join(draw)}, and bounds or choices."
+            )
         try:
             chosen[name] = draw[kind](name, **arguments)
         except (TypeError, ValueError) as error:

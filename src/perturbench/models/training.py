@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import pickle
 import shutil
+import signal
 import sys
 import tempfile
 import warnings
@@ -69,7 +71,9 @@ def build_model(target: str, context: Context, hparams: Mapping[str, Any]) -> Pe
         raise PerturbenchError(f"model class '{target}' is not a subclass of perturbench.models.PerturbationModel.")
     try:
         return cls(context, **hparams)
-    except TypeError as error:
+    except PerturbenchError:
+        raise
+    except (TypeError, ValueError, RuntimeError) as error:
         raise PerturbenchError(
             f"model class '{target}' does not take the hyperparameters {dict(hparams)}: {error}."
         ) from error
@@ -153,9 +157,7 @@ def fit(
                 num_sanity_val_steps=0,
                 log_every_n_steps=1,
             )
-            trainer.fit(model, datamodule, ckpt_path=last, weights_only=True)
-        if trainer.interrupted:
-            raise KeyboardInterrupt
+            _fit_interruptibly(trainer, model, datamodule, last)
         score = best.best_model_score
         if score is None or not torch.isfinite(score):
             raise PerturbenchError(
@@ -183,7 +185,7 @@ def load_model(checkpoint: Mapping[str, Any] | str | Path) -> PerturbationModel:
         If it is not the checkpoint of a :class:`PerturbationModel`.
     """
     if isinstance(checkpoint, (str, Path)):
-        return load_model(torch.load(checkpoint, weights_only=True, map_location="cpu"))
+        return load_model(_read_checkpoint(Path(checkpoint)))
     if "perturbench_model" not in checkpoint:
         raise PerturbenchError("this is not a checkpoint of a PerturbationModel: it has no 'perturbench_model' entry.")
     hparams = dict(checkpoint["hyper_parameters"])
@@ -238,6 +240,20 @@ def predict(
     return cells
 
 
+def _fit_interruptibly(
+    trainer: L.Trainer, model: PerturbationModel, datamodule: PerturbationDataModule, last: Path | None
+) -> None:
+    """Fit; an interrupt stays one, where Lightning would exit the process and leave further ones ignored."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        trainer.fit(model, datamodule, ckpt_path=last, weights_only=True)
+    except SystemExit:
+        if not trainer.interrupted:
+            raise
+        signal.signal(signal.SIGINT, handler)
+        raise KeyboardInterrupt from None
+
+
 @contextmanager
 def _quiet_lightning() -> Iterator[None]:
     """Leave out Lightning's hints about devices and loaders; warnings about anything else stay."""
@@ -267,14 +283,23 @@ class _EpochLines(Callback):
             _log.info("epoch %d: %s", epoch, losses)
 
 
+def _read_checkpoint(path: Path) -> dict[str, Any]:
+    try:
+        return torch.load(path, weights_only=True, map_location="cpu")
+    except FileNotFoundError:
+        raise
+    except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
+        raise PerturbenchError(f"'{path}' is not a checkpoint that can be read: {error}") from error
+
+
 def _prepare_resume(folder: Path, fingerprint: str) -> Path | None:
     """Return the checkpoint to go on from; empty the folder if it belongs to another training."""
     note, latest = folder / "training.json", folder / "latest.ckpt"
     wanted = {"fingerprint": fingerprint}
     if note.is_file() and latest.is_file() and json.loads(note.read_text()) == wanted:
         try:
-            epoch = torch.load(latest, weights_only=True, map_location="cpu")["epoch"]
-        except (RuntimeError, EOFError, KeyError, OSError):
+            epoch = _read_checkpoint(latest)["epoch"]
+        except (PerturbenchError, KeyError):
             _log.warning("the state of an unfinished training is not readable; training starts over")
         else:
             _log.info("going on with an unfinished training after epoch %d", epoch + 1)

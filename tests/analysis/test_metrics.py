@@ -1,0 +1,197 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from perturbench.analysis import metrics, register_aggregation, register_metric
+from perturbench.analysis.aggregation import GroupSums
+from perturbench.analysis.metrics import available_metrics, find_metric, rank_of_matches, resolve_metrics
+from perturbench.errors import PerturbenchError
+
+
+def rank_by_hand(observed, predicted, distance):
+    """Eq. 2 of the paper as it is written; equal distances count one half."""
+    n = len(observed)
+    ranks = []
+    for i in range(n):
+        own = distance(predicted[i], observed[i])
+        others = [distance(predicted[j], observed[i]) for j in range(n) if j != i]
+        ranks.append(sum((d < own) + 0.5 * (d == own) for d in others) / (n - 1))
+    return np.array(ranks)
+
+
+def rmse(a, b):
+    return np.sqrt(np.mean((a - b) ** 2))
+
+
+def negative_cosine(a, b):
+    return -(a @ b) / np.sqrt((a @ a) * (b @ b))
+
+
+@pytest.fixture
+def registry(monkeypatch):
+    """Let a test register what is gone after it."""
+    monkeypatch.setattr(metrics, "_COMPARISONS", dict(metrics._COMPARISONS))
+    monkeypatch.setattr(metrics, "_AGGREGATIONS", dict(metrics._AGGREGATIONS))
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 2**31), n=st.integers(2, 9), n_genes=st.integers(2, 30), noise=st.sampled_from([0.1, 1, 5]))
+def test_rank_is_the_papers(seed, n, n_genes, noise):
+    rng = np.random.default_rng(seed)
+    observed = rng.normal(size=(n, n_genes))
+    predicted = observed + noise * rng.normal(size=(n, n_genes))
+    for name, distance in (("rmse_average", rmse), ("cosine_logfc", negative_cosine)):
+        comparison = find_metric(name).comparison
+        ranks = rank_of_matches(comparison.matrix(observed, predicted), comparison.better)
+        assert ranks == pytest.approx(rank_by_hand(observed, predicted, distance))
+
+
+@settings(max_examples=50, deadline=None)
+@given(values=st.lists(st.lists(st.integers(0, 3), min_size=4, max_size=4), min_size=4, max_size=4))
+def test_ties_count_one_half(values):
+    matrix = np.array(values, dtype=float)
+    expected = [
+        sum((matrix[j, i] < matrix[i, i]) + 0.5 * (matrix[j, i] == matrix[i, i]) for j in range(4) if j != i) / 3
+        for i in range(4)
+    ]
+    assert rank_of_matches(matrix, "lower").tolist() == pytest.approx(expected)
+    assert rank_of_matches(-matrix, "higher").tolist() == pytest.approx(expected)
+
+
+def test_rank_is_of_predictions_for_an_observation():
+    # Prediction 0 is near both observations; prediction 1 is far from both.
+    matrix = np.array([[1.0, 1.0], [5.0, 5.0]])
+    assert rank_of_matches(matrix, "lower").tolist() == [0.0, 1.0]
+    assert rank_of_matches(matrix, "higher").tolist() == [1.0, 0.0]
+
+
+@pytest.mark.parametrize("name", ["rmse_rank_average", "cosine_rank_logfc"])
+def test_rank_anchors(name):
+    comparison = find_metric(name).comparison
+    observed = np.random.default_rng(0).normal(size=(7, 40))
+    assert rank_of_matches(comparison.matrix(observed, observed), comparison.better).tolist() == [0.0] * 7
+    for constant in (observed.mean(axis=0), np.zeros(40), observed[3]):
+        collapsed = np.tile(constant, (7, 1))
+        assert rank_of_matches(comparison.matrix(observed, collapsed), comparison.better).tolist() == [0.5] * 7
+
+
+@pytest.mark.parametrize("name", ["rmse_rank_average", "cosine_rank_logfc"])
+def test_collapse_up_to_float32_is_collapse(name):
+    comparison = find_metric(name).comparison
+    rng = np.random.default_rng(0)
+    observed = rng.normal(size=(7, 40)) + 3
+    collapsed = np.tile(observed.mean(axis=0), (7, 1)) * (1 + 1e-8 * rng.normal(size=(7, 40)))
+    assert rank_of_matches(comparison.matrix(observed, collapsed), comparison.better).tolist() == [0.5] * 7
+
+
+def test_rank_of_one_is_undefined():
+    assert np.isnan(rank_of_matches(np.zeros((1, 1)), "lower")).tolist() == [True]
+
+
+def test_one_wild_prediction_does_not_hide_the_others():
+    comparison = find_metric("rmse_rank_average").comparison
+    observed = np.random.default_rng(0).normal(size=(5, 40))
+    predicted = observed.copy()
+    predicted[4] = 1e9
+    ranks = rank_of_matches(comparison.matrix(observed, predicted), comparison.better)
+    assert ranks.tolist() == [0.0, 0.0, 0.0, 0.0, 1.0]
+
+
+def test_undefined_value_is_never_near():
+    # Higher is better: no direction is a cosine of 0, nearer than -1 and farther than 1.
+    assert rank_of_matches(np.array([[np.nan, 0.5], [-1.0, 1.0]]), "higher").tolist() == [0.0, 0.0]
+    assert rank_of_matches(np.array([[np.nan, 0.5], [1.0, 1.0]]), "higher").tolist() == [1.0, 0.0]
+    # Lower is better: a distance that is not known is not a distance of 0.
+    assert rank_of_matches(np.array([[np.nan, 2.0], [1.0, 1.0]]), "lower")[0] >= 0.5
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**31), n=st.integers(1, 8), offset=st.sampled_from([0.0, 3.0]))
+def test_pairwise_forms_equal_row_forms(seed, n, offset):
+    rng = np.random.default_rng(seed)
+    observed, predicted = rng.normal(size=(2, n, 30)) + offset
+    for name in ("rmse_average", "cosine_average"):
+        comparison = find_metric(name).comparison
+        assert comparison.pairwise is not None
+        matrix = comparison.matrix(observed, predicted)
+        by_rows = [[comparison.rows(observed[i], predicted[j]) for i in range(n)] for j in range(n)]
+        assert matrix == pytest.approx(np.array(by_rows), abs=1e-9)
+
+
+def test_matrix_without_a_fast_form(registry):
+    @register_metric("worst", better="lower")
+    def worst(observed, predicted):
+        return np.abs(observed - predicted).max(axis=-1)
+
+    observed, predicted = np.array([[0.0, 0.0], [1.0, 5.0]]), np.array([[0.0, 1.0], [1.0, 1.0]])
+    assert find_metric("worst_average").comparison.matrix(observed, predicted).tolist() == [[1, 4], [1, 4]]
+
+
+def test_values():
+    observed, predicted = np.array([[3.0, 4.0], [1.0, 0.0]]), np.array([[3.0, 2.0], [0.0, 2.0]])
+    assert metrics.rmse(observed, predicted).tolist() == pytest.approx([np.sqrt(2), np.sqrt(2.5)])
+    assert metrics.cosine(observed, predicted).tolist() == pytest.approx([17 / (5 * np.sqrt(13)), 0.0])
+
+
+def test_cosine_of_a_zero_vector_is_undefined():
+    assert np.isnan(metrics.cosine(np.array([[1.0, 2.0]]), np.zeros((1, 2)))).all()
+    assert np.isnan(metrics.cosine(np.zeros((1, 2)), np.array([[1.0, 2.0]]))).all()
+
+
+def test_log_fold_change_is_against_the_given_controls():
+    means, controls = np.array([[0.3, 0.0]]), np.array([[0.1, 0.7]])
+    assert metrics.logfc(means, controls).tolist() == [pytest.approx([1.0, -3.0])]
+    assert metrics.average(means, controls) is means
+
+
+def test_default_profile():
+    names = [metric.name for metric in resolve_metrics("default")]
+    assert names == ["rmse_average", "rmse_rank_average", "cosine_logfc", "cosine_rank_logfc"]
+
+
+def test_direction():
+    assert find_metric("rmse_average").better == "lower"
+    assert find_metric("cosine_logfc").better == "higher"
+    assert find_metric("rmse_rank_average").better == "lower"
+    assert find_metric("cosine_rank_logfc").better == "lower"
+
+
+def test_names_are_resolved_once_and_in_order():
+    names = [metric.name for metric in resolve_metrics(["cosine_logfc", "rmse_average", "cosine_logfc"])]
+    assert names == ["cosine_logfc", "rmse_average"]
+
+
+def test_unknown_name_lists_the_choices():
+    with pytest.raises(PerturbenchError, match=r"unknown metric 'rmse'; choose one of: cosine_average, cosine_logfc"):
+        resolve_metrics(["rmse_average", "rmse"])
+    with pytest.raises(PerturbenchError, match="unknown metrics profile 'rmse_average'; choose one of: default"):
+        resolve_metrics("rmse_average")
+
+
+def test_no_metrics():
+    with pytest.raises(PerturbenchError, match="no metrics chosen; name some of: rmse_average"):
+        resolve_metrics([])
+
+
+def test_a_metric_and_an_aggregation_can_be_added(registry):
+    @register_metric("worst", better="lower")
+    def worst(observed, predicted):
+        return np.abs(observed - predicted).max(axis=-1)
+
+    @register_aggregation("delta")
+    def delta(means, control_means):
+        return means - control_means
+
+    known = available_metrics()
+    assert {"worst_average", "worst_rank_logfc", "worst_rank_delta", "rmse_delta"} <= set(known)
+    assert known["worst_delta"].better == "lower"
+
+
+def test_group_sums_leave_out_minus_one():
+    sums = GroupSums(3, 2)
+    sums.add(np.array([[1.0, 2.0], [np.nan, np.inf], [3.0, 4.0]]), np.array([0, -1, 0]))
+    sums.add(np.array([[5.0, 6.0]], dtype=np.float32), np.array([2]))
+    assert sums.counts.tolist() == [2, 0, 1]
+    assert sums.means[[0, 2]].tolist() == [[2.0, 3.0], [5.0, 6.0]]
+    assert np.isnan(sums.means[1]).all()
