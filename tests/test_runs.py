@@ -162,13 +162,13 @@ def test_a_killed_run_leaves_nothing_half_written_and_goes_on(project_copy):
 def test_real_combinations(kedro, shared):
     """The README's way to run norman19 on a file of one's own, and evaluation alone after it."""
     path = f"data.source.path:{(shared / 'data/norman19_devel.h5ad').resolve()}"
-    kedro("run", f"--params=task:norman19,{path},trainer.max_epochs:20")
+    kedro("run", f"--params=task:norman19,{path},trainer.max_epochs:60")
     out = kedro("run", "--pipeline=evaluation", "--params=task:norman19").stdout
     assert "latent_additive/seed0: up to date" in out
     split = pd.read_csv(kedro.root / "data/08_reporting/norman19/split_summary.csv").set_index("split")
     assert split["perturbations"].to_dict() == {"train": 23, "val": 5, "test": 5}
     board = pd.read_csv(kedro.root / "data/08_reporting/norman19/leaderboard.csv").iloc[0]
-    assert board["cosine_logfc"] > 0.3
+    assert board["cosine_logfc"] > 0.3, "a model that predicts no effect, or any one effect, is near 0"
     assert board["rmse_average_undefined"] == 0
 
 

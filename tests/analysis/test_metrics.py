@@ -103,7 +103,10 @@ def test_undefined_value_is_never_near():
     assert rank_of_matches(np.array([[np.nan, 0.5], [-1.0, 1.0]]), "higher").tolist() == [0.0, 0.0]
     assert rank_of_matches(np.array([[np.nan, 0.5], [1.0, 1.0]]), "higher").tolist() == [1.0, 0.0]
     # Lower is better: a distance that is not known is not a distance of 0.
-    assert rank_of_matches(np.array([[np.nan, 2.0], [1.0, 1.0]]), "lower")[0] >= 0.5
+    assert rank_of_matches(np.array([[np.nan, 2.0], [1.0, 1.0]]), "lower").tolist() == [1.0, 0.0]
+    lone = np.full((4, 4), np.nan)
+    lone[1, 1], lone[2, 1] = 1.0, 3.0
+    assert rank_of_matches(lone, "lower").tolist() == [0.5, 0.0, 0.5, 0.5]
 
 
 @settings(max_examples=30, deadline=None)

@@ -136,6 +136,16 @@ def test_held_out_counts_do_not_choose_genes(screen, keys):
     assert everything[0] != everything[1]
 
 
+def test_gene_of_held_out_cells_alone_is_dropped(screen, keys):
+    heldout = np.arange(screen.n_obs) % 3 == 0
+    x = screen.X.toarray()
+    x[~heldout, 5] = 0
+    x[heldout, 5] = 9
+    screen.X = sp.csr_matrix(x)
+    assert "G6" in prepare(screen, keys).var_names
+    assert "G6" not in prepare(screen, keys, fit_rows=np.flatnonzero(~heldout)).var_names
+
+
 def test_training_cells_alone_choose_the_same_genes(screen, keys):
     train = np.flatnonzero(np.arange(screen.n_obs) % 3)
     options = {"n_top_genes": 10, "n_de_genes": 2}

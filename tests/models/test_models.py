@@ -262,11 +262,42 @@ def test_predictions_are_positive(checkpoints, module, name):
     assert predict(load_model(checkpoints[name]), module, accelerator="cpu").X.min() > 0
 
 
-def test_decoder_sees_no_expression(checkpoints, module):
-    batch = module.counterfactuals()[:20]
-    for name in ("decoder", "decoder_cov", "decoder_pert"):
-        model = load_model(checkpoints[name])
-        assert torch.equal(model.predict(batch), model.predict(batch._replace(controls=None)))
+@pytest.mark.parametrize(
+    ("name", "hparams", "seen"),
+    [
+        ("linear", {}, "controls perturbations cell_type"),
+        ("linear", {"inject_covariates": False}, "controls perturbations"),
+        ("latent", {}, "controls perturbations cell_type"),
+        ("latent", {"inject_covariates_encoder": False}, "controls perturbations"),
+        (
+            "latent",
+            {"inject_covariates_encoder": False, "inject_covariates_decoder": True},
+            "controls perturbations cell_type",
+        ),
+        ("decoder", {}, "perturbations cell_type"),
+        ("decoder_cov", {}, "cell_type"),
+        ("decoder_pert", {}, "perturbations"),
+    ],
+)
+def test_model_sees_what_it_is_told_to(module, name, hparams, seen):
+    model, batch = build(name, module.context, **hparams).eval(), module.counterfactuals()[:20]
+    changes = {
+        "controls": batch._replace(controls=batch.controls.roll(1, dims=1)),
+        "perturbations": batch._replace(perturbations=batch.perturbations.roll(1, dims=1)),
+        "cell_type": batch._replace(covariates={"cell_type": batch.covariates["cell_type"].roll(1, dims=1)}),
+    }
+    with torch.no_grad():
+        before = model.predict(batch)
+        changed = [what for what, other in changes.items() if not torch.equal(model.predict(other), before)]
+    assert changed == seen.split()
+
+
+def test_latent_effects_add_up(checkpoints, module):
+    model, batch = load_model(checkpoints["latent"]), module.counterfactuals()[:20]
+    with torch.no_grad():
+        cell = model.cell_encoder(torch.cat([batch.controls, batch.covariates["cell_type"]], dim=1))
+        decoded = model.decoder(cell + model.perturbation_encoder(batch.perturbations))
+        assert torch.equal(model.predict(batch), torch.nn.functional.softplus(decoded))
 
 
 def test_decoder_of_covariates_is_fully_collapsed(checkpoints, module):
@@ -349,6 +380,12 @@ class TestMismatch:
             trainer.test(load_model(checkpoints["linear"]), make(adata=change(self, cells)), verbose=False)
 
     @cases
+    def test_predicting_with_a_trainer(self, checkpoints, cells, make, change, message):
+        trainer = L.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False)
+        with pytest.raises(PerturbenchError, match=message):
+            trainer.predict(load_model(checkpoints["linear"]), make(adata=change(self, cells)))
+
+    @cases
     def test_training(self, cells, module, make, change, message):
         with pytest.raises(PerturbenchError, match=message):
             fit(build("linear", module.context), make(adata=change(self, cells)), max_epochs=1, accelerator="cpu")
@@ -357,6 +394,10 @@ class TestMismatch:
         other = cells.copy()
         other.obs["condition"] = [name.replace("P6", "Q6") for name in cells.obs["condition"]]
         with pytest.raises(PerturbenchError, match="Q6"):
+            predict(load_model(checkpoints["linear"]), make(adata=other), accelerator="cpu")
+        other = cells.copy()
+        other.var_names = [*cells.var_names[:-1], "renamed"]
+        with pytest.raises(PerturbenchError, match="renamed"):
             predict(load_model(checkpoints["linear"]), make(adata=other), accelerator="cpu")
 
     def test_other_covariates(self, checkpoints, make):

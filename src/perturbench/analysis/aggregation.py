@@ -13,32 +13,71 @@ if TYPE_CHECKING:
     import anndata as ad
 
 _ROWS = 8192
+#: Sums of a block are counted densely up to this many (group, gene) entries, beyond that through a sparse product.
+_DENSE = 20_000_000
 
 
 class GroupSums:
-    """Sums of expression per group, fed block by block.
+    """Sums, and sums of squares, of expression per group, fed block by block.
+
+    Parameters
+    ----------
+    n_groups, n_genes
+        Size.
+    squares
+        Whether squares are summed as well, for variances.
 
     Attributes
     ----------
-    sums
-        ``(n_groups, n_genes)`` float64.
+    sums, squares
+        ``(n_groups, n_genes)`` float64; ``squares`` is ``None`` if they are not summed.
     counts
         Cells per group, ``(n_groups,)``.
     """
 
-    def __init__(self, n_groups: int, n_genes: int) -> None:
+    def __init__(self, n_groups: int, n_genes: int, *, squares: bool = False) -> None:
         self.sums = np.zeros((n_groups, n_genes))
+        self.squares = np.zeros((n_groups, n_genes)) if squares else None
         self.counts = np.zeros(n_groups, dtype=np.int64)
 
     def add(self, block: np.ndarray | sp.csr_matrix, codes: np.ndarray) -> None:
         """Add cells ``(n_cells, n_genes)`` to the groups of their codes ``(n_cells,)``; code -1 is left out."""
-        kept = np.flatnonzero(codes >= 0)
-        indicator = sp.csr_matrix(
-            (np.ones(len(kept)), (codes[kept], kept)), shape=(len(self.counts), len(codes)), dtype=np.float64
-        )
-        part = indicator @ (block if sp.issparse(block) else np.asarray(block, dtype=np.float64))
-        self.sums += part.toarray() if sp.issparse(part) else part
-        self.counts += np.bincount(codes[kept], minlength=len(self.counts))
+        if (codes < 0).any():
+            kept = codes >= 0
+            block, codes = block[kept], codes[kept]
+        if not len(codes):
+            return
+        self.counts += np.bincount(codes, minlength=len(self.counts))
+        if sp.issparse(block):
+            self._add_sparse(block, codes)
+        else:
+            self._add_dense(np.asarray(block), codes)
+
+    def _add_dense(self, block: np.ndarray, codes: np.ndarray) -> None:
+        if (np.diff(codes) < 0).any():
+            order = np.argsort(codes, kind="stable")
+            block, codes = block[order], codes[order]
+        starts = np.flatnonzero(np.diff(codes, prepend=codes[0] - 1))
+        present = codes[starts]
+        self.sums[present] += np.add.reduceat(block, starts, axis=0, dtype=np.float64)
+        if self.squares is not None:
+            self.squares[present] += np.add.reduceat(np.square(block, dtype=np.float64), starts, axis=0)
+
+    def _add_sparse(self, block: sp.csr_matrix, codes: np.ndarray) -> None:
+        n_genes = block.shape[1]
+        present, own = np.unique(codes, return_inverse=True)
+        for total, power in ((self.sums, 1), (self.squares, 2)):
+            if total is None:
+                continue
+            values = block.data.astype(np.float64) ** power
+            if len(present) * n_genes <= _DENSE:
+                flat = np.repeat(own * n_genes, np.diff(block.indptr)) + block.indices
+                counted = np.bincount(flat, weights=values, minlength=len(present) * n_genes)
+                total[present] += counted.reshape(len(present), n_genes)
+            else:
+                indicator = sp.csr_matrix((np.ones(len(codes)), (codes, np.arange(len(codes)))))
+                part = (indicator @ sp.csr_matrix((values, block.indices, block.indptr), block.shape)).tocoo()
+                total[part.row, part.col] += part.data
 
     @property
     def means(self) -> np.ndarray:
@@ -46,11 +85,20 @@ class GroupSums:
         with np.errstate(invalid="ignore", divide="ignore"):
             return self.sums / self.counts[:, None]
 
+    @property
+    def variances(self) -> np.ndarray:
+        """Variance per group with n - 1 in the denominator, ``(n_groups, n_genes)``; NaN for fewer than 2 cells."""
+        if self.squares is None:
+            raise ValueError("variances need GroupSums(..., squares=True)")
+        with np.errstate(invalid="ignore", divide="ignore"):
+            n = self.counts[:, None]
+            return np.where(n > 1, np.maximum(self.squares - self.sums**2 / n, 0.0) / (n - 1), np.nan)
 
-def blocks(x: Any) -> Iterator[tuple[slice, Any]]:
+
+def blocks(x: Any, n_rows: int = _ROWS) -> Iterator[tuple[slice, Any]]:
     """Yield slices of rows and their values, so that a backed or huge matrix is never read whole."""
-    for start in range(0, x.shape[0], _ROWS):
-        rows = slice(start, min(start + _ROWS, x.shape[0]))
+    for start in range(0, x.shape[0], n_rows):
+        rows = slice(start, min(start + n_rows, x.shape[0]))
         block = x[rows]
         yield rows, block.tocsr() if sp.issparse(block) else np.asarray(block)
 

@@ -203,7 +203,8 @@ def rank_of_matches(matrix: np.ndarray, better: Better) -> np.ndarray:
     own = np.diagonal(distance)
     with np.errstate(invalid="ignore"):  # infinite - infinite
         gap = distance - own
-        tie = (distance == own) | (np.abs(gap) <= TIE * np.median(np.abs(distance), axis=0))
+        typical = np.ma.median(np.ma.masked_invalid(np.abs(distance)), axis=0).filled(0.0)
+        tie = (distance == own) | (np.isfinite(gap) & (np.abs(gap) <= TIE * typical))
     np.fill_diagonal(tie, False)
     nearer = (gap < 0) & ~tie
     return (nearer.sum(axis=0) + 0.5 * tie.sum(axis=0)) / (n - 1)

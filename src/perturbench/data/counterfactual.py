@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self
 
+import anndata as ad
 import numpy as np
+import pandas as pd
 import torch
 
 from perturbench.data.encoding import make_context, multi_hot, one_hot
@@ -16,8 +18,6 @@ from perturbench.errors import PerturbenchError, listing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    import anndata as ad
 
     from perturbench.data.encoding import Context, Unknown
     from perturbench.data.groups import Pair
@@ -223,3 +223,13 @@ class CounterfactualWithReference(Counterfactual):
         in_wanted_state = np.isin(groups.state_codes[rows], self._state_codes)
         #: Rows of the observed cells of the pairs, and of the controls of their states.
         self.reference_rows = rows[(codes >= 0) | (groups.is_control[rows] & in_wanted_state)]
+
+    def reference(self) -> ad.AnnData:
+        """Return the observed cells of the pairs and the controls of their states, with the keys in ``obs``."""
+        rows, groups = self.reference_rows, self.groups
+        obs = pd.DataFrame(
+            [groups.states[code] for code in groups.state_codes[rows]], columns=list(groups.keys.covariates)
+        )
+        obs[groups.keys.perturbation] = [groups.conditions[code] for code in groups.condition_codes[rows]]
+        obs.index = pd.Index(self.cells.ids[rows].astype(str))
+        return ad.AnnData(self.cells.x[rows], obs=obs.astype("category"), var=pd.DataFrame(index=self.cells.genes))

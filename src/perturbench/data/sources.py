@@ -71,8 +71,14 @@ def read_counts(path: str | Path, layer: str | None = None) -> ad.AnnData:
 
 def _simulate_to(path: Path, arguments: Mapping[str, Any]) -> None:
     wanted = fingerprint_parameters(dict(arguments))
-    if path.is_file() and _parameters_of(path) == wanted:
-        return
+    if path.is_file():
+        found = _parameters_of(path)
+        if found == wanted:
+            return
+        if found is None:
+            raise PerturbenchError(
+                f"'{path}' is there and is not a simulation; it is not overwritten. Move it, or set data.source.path."
+            )
     adata = simulate(**arguments)
     adata.uns[KEY] = {"parameters": wanted}
     with aside(path) as partial:
@@ -81,8 +87,8 @@ def _simulate_to(path: Path, arguments: Mapping[str, Any]) -> None:
 
 
 def _parameters_of(path: Path) -> str | None:
-    """Return what an earlier simulation was made with; ``None`` if the file is not one."""
+    """Return what an earlier simulation was made with, "" if the file cannot be read, ``None`` if it is another."""
     try:
         return ad.read_h5ad(path, backed="r").uns.get(KEY, {}).get("parameters")
     except (OSError, KeyError, TypeError, ValueError):
-        return None
+        return ""

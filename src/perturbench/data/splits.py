@@ -218,7 +218,10 @@ def split_summary(split: pd.Series, groups: Groups) -> pd.DataFrame:
 
 
 def imbalance(counts: np.ndarray) -> float:
-    """Return 1 - normalised entropy of the perturbations per state, 0 when balanced (appendix C.2)."""
+    """Return 1 - normalised entropy of the perturbations per state, over states that have any (appendix C.2).
+
+    0 is balanced, also for a single state.
+    """
     counts = counts[counts > 0]
     if len(counts) < 2:
         return 0.0

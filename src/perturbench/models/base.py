@@ -23,7 +23,7 @@ from perturbench.errors import PerturbenchError, listing
 if TYPE_CHECKING:
     from lightning.pytorch.utilities.types import OptimizerLRScheduler
 
-    from perturbench.data.counterfactual import Counterfactual
+    from perturbench.data.counterfactual import CounterfactualWithReference
     from perturbench.data.encoding import Context
     from perturbench.data.groups import Pair
     from perturbench.data.types import Batch
@@ -87,9 +87,11 @@ class PerturbationModel(L.LightningModule, ABC):
         scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.2, patience=15)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": "val_loss"}}
 
-    def on_fit_start(self) -> None:
-        """Refuse data that the model was not built for."""
-        self._require_match_of_trainer()
+    def setup(self, stage: str) -> None:
+        """Refuse data that the model was not built for, before any stage of the trainer."""
+        context = getattr(getattr(self.trainer, "datamodule", None), "context", None)
+        if context is not None:
+            self.require_match(context)
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor | None:
         """Return the training loss, logged per epoch as ``train_loss``."""
@@ -117,10 +119,8 @@ class PerturbationModel(L.LightningModule, ABC):
 
     def on_test_start(self) -> None:
         """Reduce the observed cells of the test part to the means that predictions are compared with."""
-        self._require_match_of_trainer()
-        dataset: Counterfactual = self.trainer.test_dataloaders.dataset  # type: ignore[union-attr]
-        module = self.trainer.datamodule  # type: ignore[attr-defined]
-        self._reference = Reference(module.adata[dataset.reference_rows], module.keys)  # type: ignore[attr-defined]
+        dataset = _dataset_of(self.trainer.test_dataloaders)
+        self._reference = Reference(dataset.reference(), dataset.groups.keys)
         self._order = [self._reference.pairs.index(pair) for pair in dataset.pairs]
         self._sums = GroupSums(len(self._reference.pairs), self.n_genes)
 
@@ -156,30 +156,21 @@ class PerturbationModel(L.LightningModule, ABC):
             If genes, keys, perturbations or covariate values differ, with both sides named.
         """
         mine = self.training_record
-        for what in ("gene_names", "covariate_keys"):
-            if list(mine[what]) != list(context[what]):
-                raise PerturbenchError(
-                    f"the checkpoint does not fit the data: {what} differ. Checkpoint: {_brief(mine[what])}. "
-                    f"Data: {_brief(context[what])}."
-                )
-        for what, model_has, data_has in [
-            ("perturbations", mine["perturbation_uniques"], context["perturbation_uniques"]),
-            *(
+        sides = [(what, mine[what], context[what]) for what in ("gene_names", "covariate_keys")]
+        if all(list(model_has) == list(data_has) for _, model_has, data_has in sides):
+            sides = [("perturbations", mine["perturbation_uniques"], context["perturbation_uniques"])]
+            sides += [
                 (f"values of '{key}'", mine["covariate_uniques"][key], levels)
                 for key, levels in context["covariate_uniques"].items()
-            ),
-        ]:
+            ]
+        for what, model_has, data_has in sides:
             if list(model_has) != list(data_has):
                 raise PerturbenchError(
                     f"the checkpoint does not fit the data: {what} differ. Checkpoint: {_brief(model_has)}. "
                     f"Data: {_brief(data_has)}. Only in the checkpoint: {_without(model_has, data_has)}; "
-                    f"only in the data: {_without(data_has, model_has)}. Train the model on this split."
+                    f"only in the data: {_without(data_has, model_has)} (none in either: their order differs). "
+                    "Use the data it was trained on, or train it on this."
                 )
-
-    def _require_match_of_trainer(self) -> None:
-        context = getattr(getattr(self.trainer, "datamodule", None), "context", None)
-        if context is not None:
-            self.require_match(context)
 
     def _obs_of(self, batch: Batch) -> pd.DataFrame:
         """Name the perturbation and state of each cell."""
@@ -210,6 +201,11 @@ class PerturbationModel(L.LightningModule, ABC):
             state = tuple(levels[i] for i in np.flatnonzero(row[self.n_perturbations :]))
             pairs.append((state, (keys.delimiter or "").join(names) or str(keys.control)))
         return pairs, codes.numpy()
+
+
+def _dataset_of(loaders: Any) -> CounterfactualWithReference:
+    """Return the dataset of a trainer's loader, which may be wrapped in a list."""
+    return (loaders[0] if isinstance(loaders, (list, tuple)) else loaders).dataset
 
 
 def controls_of(batch: Batch) -> torch.Tensor:

@@ -70,7 +70,6 @@ class ClosedFormModel(PerturbationModel):
 
     def on_fit_start(self) -> None:
         """Compute the model."""
-        super().on_fit_start()
         self.fit_pseudobulk(Pseudobulk.of_training(self.trainer.datamodule))  # type: ignore[attr-defined]
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor | None:

@@ -43,5 +43,6 @@ class MeanResponse(ClosedFormModel):
         code = torch.zeros(len(batch.perturbations), dtype=torch.long, device=self.shift.device)
         for one_hot in batch.covariates.values():
             code = code * one_hot.shape[1] + one_hot.argmax(dim=1)
-        perturbed = batch.perturbations.any(dim=1, keepdim=True)
-        return controls_of(batch) + self.shift[code] * perturbed
+        if batch.groups is not None:  # counterfactuals are all perturbed, also by what training never saw
+            return controls_of(batch) + self.shift[code]
+        return controls_of(batch) + self.shift[code] * batch.perturbations.any(dim=1, keepdim=True)

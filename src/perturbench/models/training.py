@@ -41,6 +41,7 @@ _KNOWN_WARNINGS = (
     "The '.*_dataloader' does not have many workers",
     ".*isinstance.treespec, LeafSpec.. is deprecated",
     "The dirpath has changed",
+    ".*training_step. returned .None.",
     "GPU available but not used",
 )
 
