@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 
 from perturbench.analysis import metrics, register_aggregation, register_metric
 from perturbench.analysis.aggregation import GroupSums
-from perturbench.analysis.metrics import available_metrics, find_metric, rank_of_matches, resolve_metrics
+from perturbench.analysis.metrics import available_metrics, find_comparison, find_metric, resolve_metrics
+from perturbench.analysis.ranks import rank_of_matches
 from perturbench.errors import PerturbenchError
 
 
@@ -41,8 +42,8 @@ def test_rank_is_the_papers(seed, n, n_genes, noise):
     rng = np.random.default_rng(seed)
     observed = rng.normal(size=(n, n_genes))
     predicted = observed + noise * rng.normal(size=(n, n_genes))
-    for name, distance in (("rmse_average", rmse), ("cosine_logfc", negative_cosine)):
-        comparison = find_metric(name).comparison
+    for name, distance in (("rmse", rmse), ("cosine", negative_cosine)):
+        comparison = find_comparison(name)
         ranks = rank_of_matches(comparison.matrix(observed, predicted), comparison.better)
         assert ranks == pytest.approx(rank_by_hand(observed, predicted, distance))
 
@@ -66,9 +67,9 @@ def test_rank_is_of_predictions_for_an_observation():
     assert rank_of_matches(matrix, "higher").tolist() == [1.0, 0.0]
 
 
-@pytest.mark.parametrize("name", ["rmse_rank_average", "cosine_rank_logfc"])
+@pytest.mark.parametrize("name", ["rmse", "mse", "mae", "cosine", "pearson", "spearman", "r2_score"])
 def test_rank_anchors(name):
-    comparison = find_metric(name).comparison
+    comparison = find_comparison(name)
     observed = np.random.default_rng(0).normal(size=(7, 40))
     assert rank_of_matches(comparison.matrix(observed, observed), comparison.better).tolist() == [0.0] * 7
     for constant in (observed.mean(axis=0), np.zeros(40), observed[3]):
@@ -76,9 +77,9 @@ def test_rank_anchors(name):
         assert rank_of_matches(comparison.matrix(observed, collapsed), comparison.better).tolist() == [0.5] * 7
 
 
-@pytest.mark.parametrize("name", ["rmse_rank_average", "cosine_rank_logfc"])
+@pytest.mark.parametrize("name", ["rmse", "mae", "cosine", "pearson"])
 def test_collapse_up_to_float32_is_collapse(name):
-    comparison = find_metric(name).comparison
+    comparison = find_comparison(name)
     rng = np.random.default_rng(0)
     observed = rng.normal(size=(7, 40)) + 3
     collapsed = np.tile(observed.mean(axis=0), (7, 1)) * (1 + 1e-8 * rng.normal(size=(7, 40)))
@@ -90,7 +91,7 @@ def test_rank_of_one_is_undefined():
 
 
 def test_one_wild_prediction_does_not_hide_the_others():
-    comparison = find_metric("rmse_rank_average").comparison
+    comparison = find_comparison("rmse")
     observed = np.random.default_rng(0).normal(size=(5, 40))
     predicted = observed.copy()
     predicted[4] = 1e9
@@ -114,8 +115,8 @@ def test_undefined_value_is_never_near():
 def test_pairwise_forms_equal_row_forms(seed, n, offset):
     rng = np.random.default_rng(seed)
     observed, predicted = rng.normal(size=(2, n, 30)) + offset
-    for name in ("rmse_average", "cosine_average"):
-        comparison = find_metric(name).comparison
+    for name in ("rmse", "mse", "mae", "cosine", "pearson", "spearman", "r2_score"):
+        comparison = find_comparison(name)
         assert comparison.pairwise is not None
         matrix = comparison.matrix(observed, predicted)
         by_rows = [[comparison.rows(observed[i], predicted[j]) for i in range(n)] for j in range(n)]
@@ -128,24 +129,55 @@ def test_matrix_without_a_fast_form(registry):
         return np.abs(observed - predicted).max(axis=-1)
 
     observed, predicted = np.array([[0.0, 0.0], [1.0, 5.0]]), np.array([[0.0, 1.0], [1.0, 1.0]])
-    assert find_metric("worst_average").comparison.matrix(observed, predicted).tolist() == [[1, 4], [1, 4]]
+    assert find_comparison("worst").matrix(observed, predicted).tolist() == [[1, 4], [1, 4]]
 
 
 def test_values():
     observed, predicted = np.array([[3.0, 4.0], [1.0, 0.0]]), np.array([[3.0, 2.0], [0.0, 2.0]])
-    assert metrics.rmse(observed, predicted).tolist() == pytest.approx([np.sqrt(2), np.sqrt(2.5)])
-    assert metrics.cosine(observed, predicted).tolist() == pytest.approx([17 / (5 * np.sqrt(13)), 0.0])
+    expected = {
+        "rmse": [np.sqrt(2), np.sqrt(2.5)],
+        "mse": [2.0, 2.5],
+        "mae": [1.0, 1.5],
+        "cosine": [17 / (5 * np.sqrt(13)), 0.0],
+        "pearson": [-1.0, -1.0],
+        "spearman": [-1.0, -1.0],
+        "r2_score": [1 - 4 / 0.5, 1 - 5 / 0.5],
+    }
+    for name, values in expected.items():
+        assert find_comparison(name).rows(observed, predicted).tolist() == pytest.approx(values), name
 
 
-def test_cosine_of_a_zero_vector_is_undefined():
-    assert np.isnan(metrics.cosine(np.array([[1.0, 2.0]]), np.zeros((1, 2)))).all()
-    assert np.isnan(metrics.cosine(np.zeros((1, 2)), np.array([[1.0, 2.0]]))).all()
+def test_observed_is_the_truth_of_r2():
+    observed, predicted = np.array([[0.0, 1.0, 2.0]]), np.array([[0.0, 0.0, 4.0]])
+    assert find_comparison("r2_score").rows(observed, predicted)[0] == pytest.approx(1 - 5 / 2)
+    constant = np.ones((1, 3))
+    assert np.isnan(find_comparison("r2_score").rows(constant, predicted)[0])
 
 
-def test_log_fold_change_is_against_the_given_controls():
-    means, controls = np.array([[0.3, 0.0]]), np.array([[0.1, 0.7]])
-    assert metrics.logfc(means, controls).tolist() == [pytest.approx([1.0, -3.0])]
-    assert metrics.average(means, controls) is means
+def test_zero_and_constant_vectors_are_undefined():
+    for name, degenerate in (
+        ("cosine", np.zeros((1, 3))),
+        ("pearson", np.full((1, 3), 0.1)),
+        ("spearman", np.ones((1, 3))),
+    ):
+        rows = find_comparison(name).rows
+        assert np.isnan(rows(np.array([[1.0, 2.0, 4.0]]), degenerate)).all(), name
+        assert np.isnan(rows(degenerate, np.array([[1.0, 2.0, 4.0]]))).all(), name
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**31))
+def test_symmetry_and_bounds(seed):
+    a, b = np.random.default_rng(seed).normal(size=(2, 3, 12))
+    for name in ("rmse", "mse", "mae", "cosine", "pearson", "spearman"):
+        rows = find_comparison(name).rows
+        assert rows(a, b) == pytest.approx(rows(b, a)), name
+        if name in ("cosine", "pearson", "spearman"):
+            assert (np.abs(rows(a, b)) <= 1 + 1e-12).all()
+            assert rows(a, 3 * a) == pytest.approx(1)
+        else:
+            assert (rows(a, b) > 0).all() and (rows(a, a) == 0).all()
+    assert (find_comparison("r2_score").rows(a, b) <= 1).all()
 
 
 def test_default_profile():
@@ -166,7 +198,10 @@ def test_names_are_resolved_once_and_in_order():
 
 
 def test_unknown_name_lists_the_choices():
-    with pytest.raises(PerturbenchError, match=r"unknown metric 'rmse'; choose one of: cosine_average, cosine_logfc"):
+    with pytest.raises(
+        PerturbenchError,
+        match=r"unknown metric 'rmse'; choose .*comparisons: .*cosine.*aggregations: .*logfc.*rmse_average.*energy_pca",
+    ):
         resolve_metrics(["rmse_average", "rmse"])
     with pytest.raises(PerturbenchError, match="unknown metrics profile 'rmse_average'; choose one of: default"):
         resolve_metrics("rmse_average")

@@ -98,7 +98,7 @@ def test_validation_metrics_are_evaluate_of_the_validation_part(screen, module, 
 
 
 def test_unknown_objective(module):
-    with pytest.raises(PerturbenchError, match="unknown metric 'loss'; choose one of: "):
+    with pytest.raises(PerturbenchError, match="unknown metric 'loss'; choose "):
         validation_metrics({}, module, ["loss"])
 
 

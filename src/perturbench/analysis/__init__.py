@@ -6,7 +6,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "evaluation": ["Evaluation", "evaluate"],
-        "metrics": ["register_aggregation", "register_metric"],
+        "collapse": ["collapse_diagnostics"],
+        "metrics": ["available_metrics", "register_aggregation", "register_metric", "register_side_metric"],
         "preprocessing": ["prepare"],
+        "statistics": ["Prediction", "Reference"],
     },
 )

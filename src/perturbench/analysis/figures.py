@@ -66,7 +66,7 @@ def plot_scores(scores: pd.DataFrame, metrics: Sequence[Metric], models: Sequenc
                 row=row + 1,
                 col=column + 1,
             )
-        if metric.rank:
+        if metric.is_rank:
             figure.add_hline(y=0.5, line_dash="dot", line_color="grey", row=row + 1, col=column + 1)
             figure.update_yaxes(range=[-0.05, 1.05], row=row + 1, col=column + 1)
     figure.update_xaxes(showticklabels=False)

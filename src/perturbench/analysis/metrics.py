@@ -1,7 +1,9 @@
-"""The registry of metrics: aggregations of cells, and functions that compare two aggregates.
+"""The registry of metrics.
 
-A metric's name is ``<metric>_<aggregation>`` or ``<metric>_rank_<aggregation>``, as the paper's code writes them.
-Add one with a decorated function; its module goes into ``evaluation.plugins``::
+Most metrics compare two aggregates: ``<comparison>_<aggregation>`` (``rmse_average``), or rank that comparison among
+all predictions of the state, ``<comparison>_rank_<aggregation>`` and ``<comparison>_rank_transposed_<aggregation>``.
+Others are functions of both sides of their own. Add one with a decorated function; its module goes into
+``evaluation.plugins``::
 
     @register_metric("max_error", better="lower")
     def max_error(observed, predicted):
@@ -10,18 +12,26 @@ Add one with a decorated function; its module goes into ``evaluation.plugins``::
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from importlib import import_module
+from typing import Any, Literal
 
 import numpy as np
 
+from perturbench.analysis.ranks import rank_of_matches
+from perturbench.analysis.statistics import Prediction, Reference, Side
 from perturbench.errors import PerturbenchError, listing, require_choice
 
 Better = Literal["lower", "higher"]
+Needs = Literal["means", "cells"]
 RowFunction = Callable[[np.ndarray, np.ndarray], np.ndarray]
-#: Two values closer than this fraction of the typical one are a tie: float32 predictions tell no more.
-TIE = 1e-6
+AggregationFunction = Callable[[Side, Reference], np.ndarray]
+MetricFunction = Callable[[Reference, Prediction], Any]
+
+#: Where the metrics of this package are registered; imported when a metric is first asked for.
+_MODULES = ("comparisons", "aggregations", "deltas", "differential", "distribution", "collapse")
 
 
 @dataclass(frozen=True)
@@ -58,47 +68,63 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Aggregation:
-    """What is compared: a function of mean expression and the mean of the state's observed controls.
+    """What is compared: a function of one side and the reference.
 
     Attributes
     ----------
     name
         Its name, the last part of a metric's.
     function
-        ``(n, n_genes), (n, n_genes) -> (n, n_genes)``: group means, and control means of each group's state.
-    needs_log
-        Whether it is undefined for negative means.
+        ``side, reference -> (n_pairs, n_features)``.
+    needs
+        Whether means suffice or cells are needed.
     source
         Where it is defined.
     """
 
     name: str
-    function: RowFunction
-    needs_log: bool = False
+    function: AggregationFunction
+    needs: Needs = "means"
     source: str = ""
+
+    def of(self, side: Side, reference: Reference) -> np.ndarray:
+        """Return the aggregate of a side; computed once."""
+        return side.remember(("aggregation", self.name), lambda: self.function(side, reference))
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A comparison of an aggregation, or its rank among all predictions of the state."""
+    """A metric.
 
-    comparison: Comparison
-    aggregation: Aggregation
-    rank: bool
+    Attributes
+    ----------
+    name
+        The name in tables.
+    better
+        Whether lower or higher is better.
+    function
+        ``reference, prediction -> (n_pairs,)``, or one value of the whole split.
+    needs
+        Whether means suffice or cells are needed.
+    source
+        Where it is defined.
+    """
+
+    name: str
+    better: Better
+    function: MetricFunction
+    needs: Needs = "means"
+    source: str = ""
 
     @property
-    def name(self) -> str:
-        """The name in tables."""
-        return f"{self.comparison.name}_{'rank_' if self.rank else ''}{self.aggregation.name}"
-
-    @property
-    def better(self) -> Better:
-        """Whether lower or higher is better; a rank of 0 is perfect."""
-        return "lower" if self.rank else self.comparison.better
+    def is_rank(self) -> bool:
+        """Whether it is a rank, for which 0.5 is random."""
+        return "_rank_" in self.name
 
 
 _COMPARISONS: dict[str, Comparison] = {}
 _AGGREGATIONS: dict[str, Aggregation] = {}
+_OTHERS: dict[str, Metric] = {}
 PROFILES: dict[str, tuple[str, ...]] = {
     "default": ("rmse_average", "rmse_rank_average", "cosine_logfc", "cosine_rank_logfc"),
 }
@@ -107,7 +133,7 @@ PROFILES: dict[str, tuple[str, ...]] = {
 def register_metric(
     name: str, *, better: Better, pairwise: RowFunction | None = None, source: str = ""
 ) -> Callable[[RowFunction], RowFunction]:
-    """Register a function of observed and predicted aggregates as a metric, and as a rank metric.
+    """Register a function of observed and predicted aggregates as a metric, and as rank metrics.
 
     Parameters
     ----------
@@ -129,15 +155,47 @@ def register_metric(
 
 
 def register_aggregation(
-    name: str, *, needs_log: bool = False, source: str = ""
-) -> Callable[[RowFunction], RowFunction]:
-    """Register a function of group means and control means as an aggregation, see :class:`Aggregation`."""
+    name: str, *, needs: Needs = "means", source: str = ""
+) -> Callable[[AggregationFunction], AggregationFunction]:
+    """Register a function of one side and the reference as an aggregation, see :class:`Aggregation`."""
 
-    def register(function: RowFunction) -> RowFunction:
-        _AGGREGATIONS[name] = Aggregation(name, function, needs_log, source)
+    def register(function: AggregationFunction) -> AggregationFunction:
+        _AGGREGATIONS[name] = Aggregation(name, function, needs, source)
         return function
 
     return register
+
+
+def register_side_metric(
+    name: str, *, better: Better, needs: Needs = "means", source: str = ""
+) -> Callable[[MetricFunction], MetricFunction]:
+    """Register a function of the reference and a prediction as a metric, see :class:`Metric`."""
+
+    def register(function: MetricFunction) -> MetricFunction:
+        _OTHERS[name] = Metric(name, better, function, needs, source)
+        return function
+
+    return register
+
+
+def available_metrics() -> dict[str, Metric]:
+    """Return every registered metric by name."""
+    for module in _MODULES:
+        import_module(f"perturbench.analysis.{module}")
+    metrics = []
+    for comparison in _COMPARISONS.values():
+        for aggregation in _AGGREGATIONS.values():
+            fit = partial(_fit, comparison, aggregation)
+            rank = partial(_rank, comparison, aggregation, False)
+            transposed = partial(_rank, comparison, aggregation, True)
+            needs, source = aggregation.needs, comparison.source or aggregation.source
+            start, end = comparison.name, aggregation.name
+            metrics += [
+                Metric(f"{start}_{end}", comparison.better, fit, needs, source),
+                Metric(f"{start}_rank_{end}", "lower", rank, needs, source),
+                Metric(f"{start}_rank_transposed_{end}", "lower", transposed, needs, source),
+            ]
+    return {metric.name: metric for metric in metrics} | _OTHERS
 
 
 def find_metric(name: str) -> Metric:
@@ -149,23 +207,40 @@ def find_metric(name: str) -> Metric:
         If there is none, with the names there are.
     """
     known = available_metrics()
-    require_choice("metric", name, known)
+    if name not in known:
+        aggregations, comparisons = listing(_AGGREGATIONS, 50), listing(_COMPARISONS, 50)
+        raise PerturbenchError(
+            f"unknown metric '{name}'; choose <comparison>_<aggregation>, <comparison>_rank_<aggregation> or "
+            f"<comparison>_rank_transposed_<aggregation> (comparisons: {comparisons}; aggregations: {aggregations}; "
+            f"for example rmse_average), or one of: {listing(_OTHERS, 50)}"
+        )
     return known[name]
 
 
-def available_metrics() -> dict[str, Metric]:
-    """Return every registered metric by name."""
-    metrics = [
-        Metric(comparison, aggregation, rank)
-        for comparison in _COMPARISONS.values()
-        for aggregation in _AGGREGATIONS.values()
-        for rank in (False, True)
-    ]
-    return {metric.name: metric for metric in metrics}
+def find_comparison(name: str) -> Comparison:
+    """Return the comparison of a name, for example ``rmse``.
+
+    Raises
+    ------
+    PerturbenchError
+        If there is none, with the names there are.
+    """
+    available_metrics()
+    require_choice("comparison", name, _COMPARISONS)
+    return _COMPARISONS[name]
 
 
-def resolve_metrics(metrics: str | list[str] | tuple[str, ...]) -> list[Metric]:
+def resolve_metrics(
+    metrics: str | list[str] | tuple[str, ...], profiles: Mapping[str, Any] | None = None
+) -> list[Metric]:
     """Return the metrics of a profile's name or of a list of names.
+
+    Parameters
+    ----------
+    metrics
+        Name of a profile, ``all``, or names of metrics.
+    profiles
+        More profiles, by name.
 
     Raises
     ------
@@ -173,86 +248,33 @@ def resolve_metrics(metrics: str | list[str] | tuple[str, ...]) -> list[Metric]:
         If a name is unknown, or there is none.
     """
     if isinstance(metrics, str):
-        require_choice("metrics profile", metrics, PROFILES)
-        metrics = PROFILES[metrics]
+        known = {**PROFILES, **(profiles or {})}
+        require_choice("metrics profile", metrics, known)
+        metrics = list(known[metrics])
     if not metrics:
         raise PerturbenchError(f"no metrics chosen; name some of: {listing(available_metrics(), 50)}.")
     return [find_metric(name) for name in dict.fromkeys(metrics)]
 
 
-def rank_of_matches(matrix: np.ndarray, better: Better) -> np.ndarray:
-    """Rank each right prediction among all predictions of a state (Eq. 2 of the paper).
-
-    Parameters
-    ----------
-    matrix
-        Value of prediction ``j`` for observation ``i`` at ``[j, i]``, ``(n, n)``.
-    better
-        Whether lower or higher values are nearer.
-
-    Returns
-    -------
-    ``(n,)``: the share of other predictions that are nearer to the observation, ties counting one half. 0 is perfect,
-    0.5 is random; a model that predicts the same for every perturbation gets exactly 0.5. NaN for n = 1. An undefined
-    similarity (the cosine of a zero vector) ranks as 0, no direction at all; an undefined distance as the farthest.
-    """
-    n = len(matrix)
-    if n < 2:
-        return np.full(n, np.nan)
-    distance = np.where(np.isnan(matrix), np.inf, matrix) if better == "lower" else -np.nan_to_num(matrix, nan=0.0)
-    own = np.diagonal(distance)
-    with np.errstate(invalid="ignore"):  # infinite - infinite
-        gap = distance - own
-        typical = np.ma.median(np.ma.masked_invalid(np.abs(distance)), axis=0).filled(0.0)
-        tie = (distance == own) | (np.isfinite(gap) & (np.abs(gap) <= TIE * typical))
-    np.fill_diagonal(tie, False)
-    nearer = (gap < 0) & ~tie
-    return (nearer.sum(axis=0) + 0.5 * tie.sum(axis=0)) / (n - 1)
+def _fit(comparison: Comparison, aggregation: Aggregation, reference: Reference, prediction: Prediction) -> np.ndarray:
+    observed, predicted = aggregation.of(reference, reference), aggregation.of(prediction, reference)
+    return np.asarray(comparison.rows(observed, predicted), dtype=float)
 
 
-def _squared_distances(observed: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Return squared Euclidean distances of predictions (rows) to observations (columns), by one product."""
-    centre = observed.mean(axis=0)
-    a, b = predicted - centre, observed - centre
-    squares = (a * a).sum(1)[:, None] + (b * b).sum(1)[None, :] - 2 * (a @ b.T)
-    return np.maximum(squares, 0.0)
-
-
-def _unit_rows(rows: np.ndarray) -> np.ndarray:
-    norm = np.linalg.norm(rows, axis=-1, keepdims=True)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(norm > 0, rows / norm, np.nan)
-
-
-@register_metric(
-    "rmse",
-    better="lower",
-    pairwise=lambda observed, predicted: np.sqrt(_squared_distances(observed, predicted) / observed.shape[1]),
-    source="paper, section 4",
-)
-def rmse(observed: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Root mean squared error over genes."""
-    return np.sqrt(((observed - predicted) ** 2).mean(axis=-1))
-
-
-@register_metric(
-    "cosine",
-    better="higher",
-    pairwise=lambda observed, predicted: _unit_rows(predicted) @ _unit_rows(observed).T,
-    source="paper, section 4",
-)
-def cosine(observed: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Cosine similarity over genes; NaN with a zero vector."""
-    return (_unit_rows(observed) * _unit_rows(predicted)).sum(axis=-1)
-
-
-@register_aggregation("average", source="paper, section 4")
-def average(means: np.ndarray, control_means: np.ndarray) -> np.ndarray:
-    """Mean of log-normalised expression over cells."""
-    return means
-
-
-@register_aggregation("logfc", needs_log=True, source="paper, section 4")
-def logfc(means: np.ndarray, control_means: np.ndarray) -> np.ndarray:
-    """Log2 fold change against the observed controls of the state, pseudocount 0.1, on log-normalised means."""
-    return np.log2(means + 0.1) - np.log2(control_means + 0.1)
+def _rank(
+    comparison: Comparison,
+    aggregation: Aggregation,
+    transposed: bool,
+    reference: Reference,
+    prediction: Prediction,
+) -> np.ndarray:
+    observed, predicted = aggregation.of(reference, reference), aggregation.of(prediction, reference)
+    values = np.full(len(observed), np.nan)
+    present = ~(np.isnan(predicted).any(axis=1) | np.isnan(observed).any(axis=1))
+    for state in range(len(reference.states)):
+        here = np.flatnonzero((reference.state_of_pair == state) & present)
+        if len(here):
+            make = partial(comparison.matrix, observed[here], predicted[here])
+            matrix = prediction.remember(("matrix", comparison.name, aggregation.name, state), make)
+            values[here] = rank_of_matches(matrix.T if transposed else matrix, comparison.better)
+    return values

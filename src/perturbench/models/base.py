@@ -15,8 +15,9 @@ from torch.nn import functional as F
 
 from perturbench import __version__
 from perturbench.analysis.aggregation import GroupSums
-from perturbench.analysis.evaluation import Reference, score_means, summarise
+from perturbench.analysis.evaluation import score, summarise
 from perturbench.analysis.metrics import resolve_metrics
+from perturbench.analysis.statistics import Prediction, Reference
 from perturbench.data.encoding import context_keys
 from perturbench.errors import PerturbenchError, listing
 
@@ -134,7 +135,8 @@ class PerturbationModel(L.LightningModule, ABC):
     def on_test_epoch_end(self) -> None:
         """Log the benchmark metrics, means over perturbations."""
         metrics = resolve_metrics("default")
-        scores = score_means(self._sums.means, self._reference, metrics, "model", negative="clip")
+        prediction = Prediction("model", self._reference, self._sums.means, self._sums.counts, negative="clip")
+        scores = score(prediction, self._reference, metrics)
         summary = summarise(scores, [metric.name for metric in metrics]).iloc[0]
         self.log_dict({f"test_{name}": float(value) for name, value in summary.items()})
         del self._reference, self._order, self._sums

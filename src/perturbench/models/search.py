@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import optuna
 from lightning.pytorch.callbacks import Callback
 
-from perturbench.analysis.evaluation import Reference, prediction_means, score_means, summarise
+from perturbench.analysis.evaluation import score, summarise
 from perturbench.analysis.metrics import find_metric
+from perturbench.analysis.statistics import Prediction, Reference
 from perturbench.errors import PerturbenchError
 from perturbench.models.training import load_model, predict
 
@@ -73,7 +74,7 @@ def validation_metrics(
     chosen = [find_metric(name) for name in metrics]
     reference = Reference(datamodule.adata[datamodule.evaluation_rows("val")], datamodule.keys)
     cells = predict(load_model(checkpoint), datamodule, "val", accelerator=accelerator)
-    scores = score_means(prediction_means(cells, reference), reference, chosen, "model", negative="clip")
+    scores = score(Prediction.from_adata(cells, reference, "model", negative="clip"), reference, chosen)
     return {name: float(value) for name, value in summarise(scores, metrics).iloc[0].items()}
 
 

@@ -31,7 +31,7 @@ def evaluate_predictions(
     """Return new scores by partition, and a log of what was evaluated, skipped or refused, and why."""
     from tqdm import tqdm
 
-    from perturbench.analysis.evaluation import Reference
+    from perturbench.analysis.statistics import Reference
     from perturbench.data.datamodule import align_split, evaluation_rows
     from perturbench.data.groups import Groups
 
@@ -114,7 +114,8 @@ def model_and_seed(partition: str) -> tuple[str, int | None]:
 def _score(
     adata: ad.AnnData, reference: Any, metrics: list[Any], model: str, evaluation: EvaluationConfig
 ) -> pd.DataFrame:
-    from perturbench.analysis.evaluation import prediction_means, score_means
+    from perturbench.analysis.evaluation import score
+    from perturbench.analysis.statistics import Prediction
 
-    means = prediction_means(adata, reference, model, evaluation.missing)
-    return score_means(means, reference, metrics, model, evaluation.negative)
+    prediction = Prediction.from_adata(adata, reference, model, evaluation.negative, evaluation.missing)
+    return score(prediction, reference, metrics)

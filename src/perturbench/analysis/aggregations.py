@@ -1,0 +1,67 @@
+"""What is compared: aggregates of the cells of each pair."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from perturbench.analysis.differential import rank_sum
+from perturbench.analysis.distribution import principal_axes
+from perturbench.analysis.metrics import register_aggregation
+from perturbench.analysis.statistics import Prediction, scaled_means
+
+if TYPE_CHECKING:
+    from perturbench.analysis.statistics import Reference, Side
+
+_PAPER = "paper, section 4 and appendix C"
+
+
+@register_aggregation("average", source=_PAPER)
+def average(side: Side, reference: Reference) -> np.ndarray:
+    """Mean of log-normalised expression over cells."""
+    return side.means
+
+
+@register_aggregation("logfc", source=_PAPER)
+def logfc(side: Side, reference: Reference) -> np.ndarray:
+    """Log2 fold change against the observed controls of the state, pseudocount 0.1, on log-normalised means."""
+    means = side.positive_means if isinstance(side, Prediction) else side.means
+    return np.log2(means + 0.1) - np.log2(reference.control_means + 0.1)
+
+
+@register_aggregation("scaled", needs="cells", source=_PAPER)
+def scaled(side: Side, reference: Reference) -> np.ndarray:
+    """Mean over cells of per-gene z-scores, with the reference's mean and sd, clipped at ±10."""
+    return scaled_means(side, reference)
+
+
+@register_aggregation("var", needs="cells", source=_PAPER)
+def var(side: Side, reference: Reference) -> np.ndarray:
+    """Coefficient of variation over cells, sd / mean with n in the denominator of the variance; 0 where the mean is."""
+    moments = side.moments  # type: ignore[attr-defined]
+    n = moments.counts[: len(reference.pairs), None]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        means = moments.sums[: len(n)] / n
+        sd = np.sqrt(np.maximum(moments.squares[: len(n)] / n - means**2, 0.0))
+        return np.where(means == 0, 0.0, sd / means)
+
+
+@register_aggregation("scores", needs="cells", source=_PAPER)
+def scores(side: Side, reference: Reference) -> np.ndarray:
+    """Rank-sum z-score of each gene against the observed controls of the state."""
+    return rank_sum(side, reference).scores
+
+
+@register_aggregation("logp", needs="cells", source=_PAPER)
+def logp(side: Side, reference: Reference) -> np.ndarray:
+    """Signed significance: sign(score) * -ln(p + 1e-24)."""
+    tested = rank_sum(side, reference)
+    return np.sign(tested.scores) * -np.log(tested.pvalues + 1e-24)
+
+
+@register_aggregation("pca_average", needs="cells", source=_PAPER)
+def pca_average(side: Side, reference: Reference) -> np.ndarray:
+    """Mean over cells in the space of the reference's principal components."""
+    axes = principal_axes(reference)
+    return (side.means - axes.centre) @ axes.components.T

@@ -1,0 +1,130 @@
+"""Distances between distributions of cells, in the reference's principal component space."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from perturbench.analysis.metrics import register_side_metric
+
+if TYPE_CHECKING:
+    from perturbench.analysis.statistics import Prediction, Reference, Side
+
+N_COMPONENTS = 256
+#: At most this many cells of a pair are compared, evenly spaced: distances between all cells grow with their square.
+MAX_CELLS = 1000
+#: Beyond this many genes the principal axes come from an iterative solver instead of the covariance matrix.
+_COVARIANCE_GENES = 3000
+
+
+@dataclass(frozen=True)
+class Axes:
+    """Principal axes of the reference: ``centre`` ``(n_genes,)`` and ``components`` ``(n_components, n_genes)``."""
+
+    centre: np.ndarray
+    components: np.ndarray
+
+    def project(self, cells: Any) -> np.ndarray:
+        """Return cells in the space of the axes, ``(n_cells, n_components)``."""
+        return np.asarray(cells @ self.components.T) - self.centre @ self.components.T
+
+
+def principal_axes(reference: Reference) -> Axes:
+    """Return the axes of all reference cells, 256 or as many as the data has; computed once."""
+    return reference.remember("axes", lambda: _principal_axes(reference))
+
+
+def _principal_axes(reference: Reference) -> Axes:
+    cells = reference.require_cells("a principal component")
+    x, _ = cells.take(np.arange(len(reference.pairs) + len(reference.states)))
+    n = min(N_COMPONENTS, x.shape[0] - 1, x.shape[1])
+    if n < 1:
+        return Axes(reference.gene_means, np.zeros((1, x.shape[1])))
+    if x.shape[1] <= _COVARIANCE_GENES:
+        product = (x.T @ x).toarray() if sp.issparse(x) else x.T @ x
+        covariance = product.astype(np.float64) - x.shape[0] * np.outer(reference.gene_means, reference.gene_means)
+        _, vectors = np.linalg.eigh(covariance)
+        return Axes(reference.gene_means, np.ascontiguousarray(vectors[:, ::-1][:, :n].T))
+    from sklearn.decomposition import PCA
+
+    n = min(n, min(x.shape) - 1)
+    fitted = PCA(n, svd_solver="arpack", random_state=0).fit(x.astype(np.float64))
+    return Axes(fitted.mean_, fitted.components_)
+
+
+def _projected(side: Side, reference: Reference) -> list[np.ndarray]:
+    """Return the projected cells of each pair; computed once."""
+
+    def make() -> list[np.ndarray]:
+        axes, codes, parts = principal_axes(reference), [], []
+        for block_codes, block in side.require_cells("a distance between distributions").blocks():
+            used = (block_codes >= 0) & (block_codes < len(reference.pairs))
+            codes.append(block_codes[used])
+            parts.append(axes.project(block[used]))
+        flat, points = np.concatenate(codes), np.concatenate(parts)
+        order = np.argsort(flat, kind="stable")
+        groups = np.split(points[order], np.cumsum(np.bincount(flat, minlength=len(reference.pairs)))[:-1])
+        return [_evenly(group) for group in groups]
+
+    return side.remember("projected", make)
+
+
+def _evenly(group: np.ndarray) -> np.ndarray:
+    if len(group) <= MAX_CELLS:
+        return group
+    return group[np.linspace(0, len(group) - 1, MAX_CELLS).round().astype(int)]
+
+
+def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return squared Euclidean distances between all rows, ``(len(a), len(b))``."""
+    squares = (a * a).sum(1)[:, None] + (b * b).sum(1)[None, :] - 2 * (a @ b.T)
+    return np.maximum(squares, 0.0, out=squares)
+
+
+def _within(square: np.ndarray) -> float:
+    """Return the mean over pairs of different cells (unbiased); 0 for a single cell."""
+    n = len(square)
+    return float((square.sum() - np.trace(square)) / (n * (n - 1))) if n > 1 else 0.0
+
+
+def _per_pair(reference: Reference, prediction: Prediction, distance: Any) -> np.ndarray:
+    values = [
+        distance(x, y) if len(x) and len(y) else np.nan
+        for x, y in zip(_projected(reference, reference), _projected(prediction, reference), strict=True)
+    ]
+    return np.array(values, dtype=float)
+
+
+@register_side_metric("energy_pca", better="lower", needs="cells", source="Szekely & Rizzo 2013")
+def energy(reference: Reference, prediction: Prediction) -> np.ndarray:
+    """Energy distance ``2 E|X-Y| - E|X-X'| - E|Y-Y'|``, within-terms unbiased; may be slightly below 0."""
+
+    def distance(x: np.ndarray, y: np.ndarray) -> float:
+        between = np.sqrt(_distances(x, y)).mean()
+        return 2 * between - _within(np.sqrt(_distances(x, x))) - _within(np.sqrt(_distances(y, y)))
+
+    return _per_pair(reference, prediction, distance)
+
+
+@register_side_metric("mmd_pca", better="lower", needs="cells", source="Gretton et al. 2012, eq. 3")
+def mmd(reference: Reference, prediction: Prediction) -> np.ndarray:
+    """Squared maximum mean discrepancy, unbiased; mean over Gaussian kernels of 1/4 to 4 times the median distance.
+
+    The median is that of the observed cells of the pair, so that a prediction cannot choose its own scale.
+    """
+
+    def distance(x: np.ndarray, y: np.ndarray) -> float:
+        xx, xy, yy = _distances(x, x), _distances(x, y), _distances(y, y)
+        median = np.median(xx[np.triu_indices(len(x), 1)]) if len(x) > 1 else np.median(xy)
+        if median == 0:
+            return np.nan
+        values = []
+        for factor in (0.25, 0.5, 1.0, 2.0, 4.0):
+            kernels = [np.exp(-square / (factor * median)) for square in (xx, yy, xy)]
+            values.append(_within(kernels[0]) + _within(kernels[1]) - 2 * kernels[2].mean())
+        return float(np.mean(values))
+
+    return _per_pair(reference, prediction, distance)
