@@ -27,6 +27,12 @@ def test_benchmark_runs_models_and_names_the_failed(kedro):
     assert (kedro.root / "data/08_reporting/demo/report.html").is_file()
 
 
+def test_benchmark_gives_a_models_parameters_to_its_stage_only(kedro):
+    kedro("benchmark", "--models=decoder_only", "--params=hparams.softplus_output:false", "--env=test")
+    log = (kedro.root / "data/08_reporting/demo/evaluation_log.csv").read_text()
+    assert '""softplus_output"": false' in log
+
+
 def test_missing_raw_data_names_the_file_and_the_fix(kedro):
     result = kedro("run", "--params=task:srivatsan20", check=False)
     assert "data/01_raw/srivatsan20/srivatsan20.h5ad' is not there" in result.stderr

@@ -98,10 +98,16 @@ def test_search_resumes_and_its_result_is_used(run):
     second = pd.read_parquet(trials)
     assert len(second) == 3
     assert second["hparams"].tolist()[:2] == first["hparams"].tolist()
+    assert second["hparams"].nunique() == 3, "a resumed search does not try the same again"
     tuned = yaml.safe_load((run.root / "data/06_models/simulated/latent_additive/tuned.yml").read_text())
     best = second.loc[second["value"].idxmin()]
     assert tuned["hparams"] == json.loads(best["hparams"])
     assert tuned["objective"] == pytest.approx(best["val_rmse_average"] + 0.1 * best["val_rmse_rank_average"])
+    run("hpo", **params, hpo={"n_trials": 1}, hparams={"inject_covariates_decoder": True})
+    other = yaml.safe_load((run.root / "data/06_models/simulated/latent_additive/tuned.yml").read_text())
+    assert other["hparams"]["inject_covariates_decoder"], "fixed hyperparameters are part of the study and its result"
+    assert other["made_by"]["trials"] == 1
+    run("hpo", **params, hpo={"n_trials": 3})
     run("modeling", **params, hyperparameters="tuned")
     checkpoint = torch.load(run.root / "data/06_models/simulated/latent_additive/seed0.ckpt", weights_only=True)
     assert checkpoint["hyper_parameters"]["encoder_width"] == tuned["hparams"]["encoder_width"]
@@ -110,17 +116,82 @@ def test_search_resumes_and_its_result_is_used(run):
 def test_a_failing_trial_is_recorded_and_the_search_goes_on(run):
     params = {**TINY, "model": "linear_additive"}
     run("ingestion", "splitting", "preprocessing", **params)
-    with pytest.raises(PerturbenchError, match="none of 2 trials of 'linear_additive' on 'simulated' was completed"):
+    with pytest.raises(PerturbenchError, match="unknown metric 'no_such_metric'"):
         run("hpo", **params, hpo={"n_trials": 2, "objective": {"no_such_metric": 1.0}})
+    with pytest.raises(PerturbenchError, match=r"search_space\.lr is .*it needs a kind"):
+        run("hpo", **params, search_space={"lr": {"kind": "uniform"}})
+    diverging = {"lr": {"kind": "float", "low": 1e37, "high": 1e38}}
+    with pytest.raises(
+        PerturbenchError, match=r"none of 2 trials of 'linear_additive'.* was completed; the last failed with: "
+    ):
+        run("hpo", **params, search_space=diverging, hpo={"n_trials": 2})
     trials = pd.read_parquet(run.root / "data/08_reporting/simulated/hpo/linear_additive.parquet")
     assert trials["state"].tolist() == ["FAIL", "FAIL"]
-    assert trials["error"].str.contains("unknown metric 'no_such_metric'").all()
+    assert trials["error"].notna().all()
 
 
 def test_a_model_without_a_search_space_is_told(run):
     run("ingestion", "splitting", "preprocessing", **TINY)
     with pytest.raises(PerturbenchError, match="model 'control' has no search_space"):
         run("hpo", **TINY, model="control")
+
+
+def test_what_was_made_from_another_split_is_refused(run):
+    run(**TINY, model="linear_additive")
+    board = run.root / "data/08_reporting/simulated/leaderboard.csv"
+    first = board.read_text()
+    other = {**TINY, "splitter": {**TINY["splitter"], "seed": 7}}
+    run("splitting", "preprocessing", **other)
+    with pytest.raises(
+        PerturbenchError, match=r"made from another split .* predict again: kedro run --pipeline=modeling"
+    ):
+        run("evaluation", **other)
+    with pytest.raises(PerturbenchError, match="the checkpoint was trained on another split; train again"):
+        predict_only(run, **other, model="linear_additive")
+    run("modeling", "evaluation", **other, model="linear_additive")
+    assert board.read_text() != first
+    run("preprocessing", **{**other, "preprocessing": {"target_sum": 100}})
+    with pytest.raises(PerturbenchError, match="made from another prepared"):
+        run("evaluation", **other)
+
+
+def predict_only(run, **params):
+    from kedro.framework.session import KedroSession
+
+    with KedroSession.create(project_path=run.root, env="test", runtime_params=params) as session:
+        session.run(pipeline_names=["modeling"], node_names=["modeling.predict"])
+
+
+def test_an_unreadable_prediction_does_not_stop_the_others(run):
+    run(**TINY, model="control")
+    folder = run.root / "data/07_model_output/simulated"
+    (folder / "broken.h5ad").write_text("torn")
+    ad.AnnData(obs=pd.DataFrame({"condition": ["A"]}, index=["c"])).write_h5ad(folder / "empty.h5ad")
+    run("evaluation", **TINY)
+    log = pd.read_csv(run.root / "data/08_reporting/simulated/evaluation_log.csv").set_index("prediction")
+    assert log["status"].to_dict() == {"broken": "refused", "control/seed0": "up to date", "empty": "refused"}
+    assert "cannot be read as h5ad" in log.loc["broken", "reason"]
+
+
+def test_bad_values_are_told_before_anything_runs(run):
+    for params, message in [
+        ({"seed": -1}, "seed is '-1'"),
+        ({"seed": "abc"}, "seed is 'abc'"),
+        ({"hparams": {"lr": "fast"}}, r"hparams\.lr is 'fast'; it must be of type float"),
+        ({"evaluation": {"metrics": "rmsd"}}, "unknown metrics profile or metric 'rmsd'"),
+    ]:
+        with pytest.raises(PerturbenchError, match=message):
+            run(**{**TINY, **params})
+        assert not list((run.root / "data").rglob("*.ckpt"))
+    if not torch.cuda.is_available():
+        with pytest.raises(PerturbenchError, match="accelerator 'gpu' cannot be used on this machine"):
+            run(**TINY, trainer={"accelerator": "gpu"})
+
+
+def test_a_typo_in_an_environment_is_told(run):
+    (run.root / "conf/test/parameters_extra.yml").write_text("trainr: {max_epochs: 1}\n")
+    with pytest.raises(PerturbenchError, match="unknown parameters in the environment's files: trainr"):
+        run(**TINY)
 
 
 def start(root, *arguments):

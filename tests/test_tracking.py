@@ -40,3 +40,17 @@ def test_a_run_and_a_search(tracked):
         assert {"lr", "wd"} <= set(child.data.params)
         assert "val/rmse_average" in child.data.metrics
         assert child.info.status == "FINISHED"
+
+
+def test_names_that_mlflow_does_not_take_do_not_fail_a_run(tracked, project_copy):
+    task = project_copy / "conf/base/parameters/tasks/simulated.yml"
+    task.write_text(
+        task.read_text().replace("dataset: simulated\n", "dataset: simulated\n      rename: {P01: 'ENMD (x)'}\n")
+    )
+    size = "data.source.simulation.n_cells=600,data.source.simulation.n_genes=30,data.source.simulation.n_states=2"
+    params = f"--params=task=simulated,model=control,{size}"
+    tracked(params)
+    folder = project_copy / "data/07_model_output/simulated"
+    (folder / "csc \u00fcber+1.h5ad").write_bytes((folder / "control/seed0.h5ad").read_bytes())
+    runs = tracked("--pipeline=evaluation", params)
+    assert any("csc _ber_1/rmse_average" in run.data.metrics for run in runs)

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+#: Parameters of one model's stage, which the stages of all models do not take.
+_OF_A_MODEL = ("hparams", "hyperparameters", "search_space")
+
+
 @click.group(name="perturbench")
 def cli() -> None:
     """Train, compare and trust models of single-cell perturbation responses."""
@@ -82,14 +86,14 @@ def benchmark(tasks: list[str], models: list[str], seeds: list[str], params: str
     """Train and predict every task, model and seed, each in its own process; then evaluate and report each task."""
     failed = []
     for task in tasks:
-        data_run = _kedro("ingestion,splitting,preprocessing", env, params, task=task)
-        if data_run:
+        shared = ",".join(item for item in params.split(",") if not item.startswith(_OF_A_MODEL))
+        if _kedro("ingestion,splitting,preprocessing", env, shared, task=task):
             failed.append(f"{task}: data")
             continue
         for model, seed in itertools.product(models, seeds):
             if _kedro("modeling", env, params, task=task, model=model, seed=seed):
                 failed.append(f"{task}/{model}/seed{seed}")
-        if _kedro("evaluation,reporting", env, params, task=task):
+        if _kedro("evaluation,reporting", env, shared, task=task):
             failed.append(f"{task}: evaluation")
     if failed:
         raise click.ClickException(f"{len(failed)} runs failed: {', '.join(failed)}")

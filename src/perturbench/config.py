@@ -65,9 +65,14 @@ class DataConfig(Section):
     rename: dict[str, str] = {}
 
     @property
-    def keys(self) -> Keys:
-        """The keys, as the library takes them."""
+    def source_keys(self) -> Keys:
+        """The keys of the source."""
         return Keys(self.perturbation_key, self.covariate_keys, self.control, self.delimiter)
+
+    @property
+    def keys(self) -> Keys:
+        """The keys after curation: perturbations are in ``condition``, controls are ``control``."""
+        return Keys("condition", self.covariate_keys, "control", self.delimiter)
 
 
 class PreprocessingConfig(Section):
@@ -92,7 +97,7 @@ class SplitterConfig(Section):
     min_train_covariates: int = Field(1, ge=1)
     test_fraction: float = Field(0.5, gt=0, lt=1)
     train_control_fraction: float = Field(0.5, gt=0, lt=1)
-    heldout_states: tuple[dict[str, str], ...] = ()
+    heldout_states: tuple[dict[str, Any], ...] = ()
     strict: bool = False
     path: str | None = None
 

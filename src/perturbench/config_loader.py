@@ -75,12 +75,18 @@ def select_parameters(base: DictConfig, env: DictConfig, runtime: DictConfig) ->
     PerturbenchError
         On an unknown task, model, section, hyperparameter or top-level name, with the choices.
     """
+    if strange := sorted(set(env) - set(base) - set(OF_THE_MODEL)):
+        raise PerturbenchError(
+            f"unknown parameters in the environment's files: {listing(strange)}; known: {listing(base, 50)}."
+        )
     catalogue = OmegaConf.merge(base, env)
     tasks, models = catalogue.pop("tasks", {}), catalogue.pop("models", {})
     known = [*catalogue, *OF_THE_MODEL]
     if unknown := sorted(set(runtime) - set(known)):
         raise PerturbenchError(f"unknown --params: {listing(unknown)}; known: {listing(known, 50)}.")
     chosen = OmegaConf.merge(catalogue, {key: value for key, value in runtime.items() if key not in SECTIONS})
+    if not isinstance(chosen.seed, int) or isinstance(chosen.seed, bool) or chosen.seed < 0:
+        raise PerturbenchError(f"seed is '{chosen.seed}'; it must be a whole number of at least 0.")
     require_choice("task", chosen.task, tasks)
     require_choice("model", chosen.model, models)
     task, model = tasks[chosen.task], models[chosen.model]
@@ -127,7 +133,23 @@ def _hyperparameters(chosen: DictConfig, model: DictConfig, *overrides: Any) -> 
         raise PerturbenchError(
             f"unknown hyperparameters of '{chosen.model}': {listing(unknown)}; known: {listing(defaults, 50)}."
         )
+    for name, default in defaults.items():
+        _require_type(f"hparams.{name}", merged[name], default)
     return merged
+
+
+def _require_type(name: str, value: Any, default: Any) -> None:
+    """Raise unless a value is of the kind of the default; a number may stand for ``null``, and ``null`` for it."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    fits = {
+        bool: isinstance(value, bool),
+        int: number and float(value).is_integer(),
+        float: number or value is None,
+        type(None): number or value is None,
+    }.get(type(default), True)
+    if not fits:
+        kind = "number" if default is None else type(default).__name__
+        raise PerturbenchError(f"{name} is '{value}'; it must be of type {kind}, as its default {default}.")
 
 
 def _merge_files(configs: dict[Any, DictConfig]) -> DictConfig:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,12 +13,29 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def aside(target: str | Path) -> Iterator[Path]:
-    """Yield a path to write to, in the folder of ``target``; rename it to ``target`` if all went well."""
+    """Yield a path to write to, in the folder of ``target``; rename it to ``target`` if all went well.
+
+    The path is this process's own, so that two runs that save the same file do not touch each other's half. What a
+    killed process left behind is removed.
+    """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.partial")
+    for left in target.parent.glob(f".{target.name}.*.partial"):
+        if not _is_running(left.name.split(".")[-2]):
+            left.unlink(missing_ok=True)
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         yield partial
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _is_running(process: str) -> bool:
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, ValueError):
+        return True
+    return True

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +17,26 @@ if TYPE_CHECKING:
     from kedro.pipeline import Pipeline
 
 
+class ProjectHooks:
+    """Make modules in the project's folder importable: models and metrics of the user's own."""
+
+    @hook_impl
+    def after_context_created(self, context: Any) -> None:
+        """Add the folder, after everything that is installed."""
+        if str(context.project_path) not in sys.path:
+            sys.path.append(str(context.project_path))
+
+
 class InputHooks:
-    """Say which command makes an input that is not there yet, before anything is computed."""
+    """Say what is missing or misspelled before anything is computed."""
 
     @hook_impl
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
-        """Check the run's free inputs."""
+        """Check the metrics' names, and the run's free inputs with the command that makes each."""
+        if "params:evaluation" in pipeline.inputs():
+            from perturbench.pipelines.evaluation.nodes import chosen_metrics
+
+            chosen_metrics(catalog.load("params:evaluation"))
         for name in sorted(pipeline.inputs()):
             if name.startswith("param") or catalog.exists(name):
                 continue
@@ -60,7 +77,7 @@ class TrackingHooks:
         if mlflow.active_run():
             for name, value in inputs.items():
                 if name.startswith("params:") and hasattr(value, "model_dump"):
-                    mlflow.log_params(dict(_flatten(name.removeprefix("params:"), value.model_dump())))
+                    mlflow.log_params(dict(_flatten(name.removeprefix("params:"), value.model_dump(mode="json"))))
 
     @hook_impl
     def after_node_run(self, outputs: dict[str, Any]) -> None:
@@ -69,7 +86,7 @@ class TrackingHooks:
 
         if mlflow.active_run() and "leaderboard" in outputs:
             for row in outputs["leaderboard"].to_dict("records"):
-                model = row.pop("model")
+                model = _mlflow_name(row.pop("model"))
                 metrics = {f"{model}/{k}": v for k, v in row.items() if isinstance(v, float) and v == v}
                 mlflow.log_metrics(metrics)
 
@@ -87,6 +104,10 @@ class TrackingHooks:
 _STAGES = ("ingestion", "splitting", "preprocessing", "modeling", "evaluation", "reporting", "hpo")
 
 
+def _mlflow_name(name: str) -> str:
+    return re.sub(r"[^\w.\- /]", "_", name, flags=re.ASCII)[:250]
+
+
 def _outputs_of(stage: str) -> set[str]:
     return import_module(f"perturbench.pipelines.{stage}").create_pipeline().all_outputs()
 
@@ -99,6 +120,7 @@ def _end_runs(status: str) -> None:
 
 
 def _flatten(prefix: str, value: Any) -> list[tuple[str, Any]]:
-    if not isinstance(value, dict):
-        return [(prefix, value)]
+    # The keys of a free mapping, such as renamed drugs, are values and no names that MLflow would take.
+    if not isinstance(value, dict) or prefix.endswith(".rename"):
+        return [(_mlflow_name(prefix), json.dumps(value) if isinstance(value, dict) else value)]
     return [pair for key, item in value.items() for pair in _flatten(f"{prefix}.{key}", item)]

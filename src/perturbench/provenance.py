@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,8 @@ import scipy.sparse as sp
 from perturbench import __version__
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import anndata as ad
     import pandas as pd
 
@@ -35,6 +38,16 @@ def fingerprint_file(path: str | Path) -> str:
     """Return the sha256 of a file."""
     with Path(path).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def fingerprint_code(modules: Iterable[str] = ()) -> str:
+    """Return the fingerprint of the code that computes scores: this package's analysis, and more modules by name."""
+    folder = Path(__file__).parent / "analysis"
+    more = [getattr(sys.modules.get(name), "__file__", None) for name in modules]
+    digest = hashlib.blake2b(digest_size=8)
+    for path in [*sorted(folder.glob("*.py")), *(Path(file) for file in more if file)]:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def fingerprint_frame(frame: pd.DataFrame) -> str:

@@ -3,12 +3,12 @@
 import os
 
 from perturbench.config_loader import LayeredConfigLoader
-from perturbench.hooks import InputHooks, SummaryHooks, TrackingHooks
+from perturbench.hooks import InputHooks, ProjectHooks, SummaryHooks, TrackingHooks
 
 CONFIG_LOADER_CLASS = LayeredConfigLoader
 CONFIG_LOADER_ARGS = {"base_env": "base", "default_run_env": "local"}
 
 # kedro-mlflow opens its store as soon as a session starts, before any configuration could switch it off.
 TRACKING = os.environ.get("PERTURBENCH_TRACKING", "on") != "off"
-HOOKS = (InputHooks(), SummaryHooks(), *((TrackingHooks(),) if TRACKING else ()))
+HOOKS = (ProjectHooks(), InputHooks(), SummaryHooks(), *((TrackingHooks(),) if TRACKING else ()))
 DISABLE_HOOKS_FOR_PLUGINS = () if TRACKING else ("kedro-mlflow", "kedro_mlflow")

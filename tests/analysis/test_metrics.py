@@ -203,8 +203,12 @@ def test_unknown_name_lists_the_choices():
         match=r"unknown metric 'rmse'; choose .*comparisons: .*cosine.*aggregations: .*logfc.*rmse_average.*energy_pca",
     ):
         resolve_metrics(["rmse_average", "rmse"])
-    with pytest.raises(PerturbenchError, match="unknown metrics profile 'rmse_average'; choose one of: default"):
-        resolve_metrics("rmse_average")
+    with pytest.raises(PerturbenchError, match="unknown metrics profile or metric 'paper9'; choose one of: default"):
+        resolve_metrics("paper9")
+
+
+def test_one_metric_needs_no_list():
+    assert [metric.name for metric in resolve_metrics("rmse_average")] == ["rmse_average"]
 
 
 def test_no_metrics():

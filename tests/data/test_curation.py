@@ -51,7 +51,32 @@ def test_input_is_left_alone():
 def test_other_delimiter_and_control():
     adata = counts(["NT", "B_A", "A", "NT", "A_B", "A"])
     result = standardise(adata, Keys(control="NT", delimiter="_"))
-    assert list(result.obs["condition"]) == ["NT", "A_B", "A", "NT", "A_B", "A"]
+    assert list(result.obs["condition"]) == ["control", "A_B", "A", "control", "A_B", "A"]
+
+
+def test_perturbations_are_in_condition_whatever_the_source_calls_them():
+    adata = counts(["NT", "B", "A", "NT", "A", "A"])
+    adata.obs["gene"], adata.obs["condition"] = adata.obs["condition"], "batch1"
+    result = standardise(adata, Keys("gene", control="NT"))
+    assert list(result.obs["condition"]) == ["control", "B", "A", "control", "A", "A"]
+    assert (result.obs["condition_source"] == "batch1").all()
+    with pytest.raises(PerturbenchError, match="covariate 'condition' has the name that perturbations get"):
+        standardise(adata, Keys("gene", ("condition",), control="NT"))
+
+
+def test_a_perturbation_called_control_is_refused():
+    with pytest.raises(PerturbenchError, match="a perturbation is called 'control', but controls are 'NT'"):
+        standardise(counts(["NT", "control", "A", "NT", "A", "A"]), Keys(control="NT"))
+
+
+def test_empty_name():
+    with pytest.raises(PerturbenchError, match="1 cells have an empty name in 'condition'"):
+        standardise(counts(["control", "", "A", "control", "A", "A"]), KEYS)
+
+
+def test_combinations_of_parts_that_occur_nowhere_else_are_told(caplog):
+    standardise(counts(["control", "Na+ channel blocker", "A", "control", "A+B", "A"]), KEYS)
+    assert "the parts of 1 combinations occur nowhere else: Na+channel blocker" in caplog.text
 
 
 def test_no_covariates():

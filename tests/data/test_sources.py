@@ -40,10 +40,14 @@ def test_simulation_with_other_sizes_is_written_again(tmp_path):
     assert read_counts(tmp_path / "raw.h5ad").shape == (60, 6)
 
 
-def test_simulation_replaces_a_broken_file(tmp_path):
-    (tmp_path / "raw.h5ad").write_text("torn")
-    path = obtain("simulation", tmp_path / "raw.h5ad", SIZES, "")
-    assert read_counts(path).shape == (60, 5)
+def test_simulation_overwrites_simulations_only(tmp_path):
+    path = tmp_path / "raw.h5ad"
+    ad.AnnData(np.ones((2, 2)), uns={"perturbench": {"parameters": "x"}}).write_h5ad(path)
+    for other in (path.read_bytes(), b"a,table\n1,2\n"):
+        path.write_bytes(other)
+        with pytest.raises(PerturbenchError, match="is there and is not a simulation; it is not overwritten"):
+            obtain("simulation", path, SIZES, "")
+        assert path.read_bytes() == other
 
 
 def test_file_that_is_no_h5ad(tmp_path):

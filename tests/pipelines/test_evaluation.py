@@ -94,7 +94,7 @@ def test_leaderboard_figure_and_report(task):
     assert perfect["cosine_logfc"] == pytest.approx(1)
     figure = plot_leaderboard(lazy, log, board, SETTINGS, "Mine")
     assert {trace.name for trace in figure.data} == {"perfect", "twice"}
-    page = write_report(board, figure, task[2], log, SETTINGS, "mine", "<Mine>")
+    page = write_report(lazy, board, figure, task[2], log, SETTINGS, "mine", "<Mine>")
     assert "&lt;Mine&gt;" in page, "text is escaped"
     assert "Plotly.newPlot" in page
     assert "http://" not in page.split("<script")[0] and "cdn.plot.ly" not in page.split("Plotly.newPlot")[-1]

@@ -19,7 +19,7 @@ def test_prepared_cells(screen, split):
     assert 20 <= prepared.n_vars < screen.n_vars
     assert np.allclose(np.expm1(prepared.X[:3].toarray()).sum(axis=1), 1e4, rtol=0.7)
     assert np.array_equal(prepared.layers["counts"].toarray(), screen[:, prepared.var_names].X.toarray())
-    assert prepared.uns["perturbench"]["fit_on"] == "all"
+    assert '"fit_on":"all"' in prepared.uns["perturbench"]["parameters"]
 
 
 def test_fitted_on_training_cells_the_held_out_do_not_count(screen, split):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from perturbench.data.groups import Keys
 from perturbench.errors import PerturbenchError, listing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     import anndata as ad
 
@@ -83,6 +84,13 @@ def evaluate(
     >>> result = evaluate({"mine": mine}, observed, metrics=["rmse_average"])  # doctest: +SKIP
     >>> result.summary  # doctest: +SKIP
     """
+    if isinstance(covariate_keys, str):
+        raise PerturbenchError(f"covariate_keys is the text '{covariate_keys}'; pass a list: ['{covariate_keys}'].")
+    if not isinstance(predictions, Mapping):
+        raise PerturbenchError(f"predictions is a {type(predictions).__name__}; pass a dict of model name to AnnData.")
+    for name, adata in {**predictions, "the reference": reference}.items():
+        if adata.X is None:
+            raise PerturbenchError(f"'{name}' has no X; log-normalised expression must be there.")
     keys = Keys(perturbation_key, tuple(covariate_keys), control, delimiter)
     chosen = resolve_metrics(metrics)
     observed = Reference(reference, keys)

@@ -249,8 +249,9 @@ def resolve_metrics(
     """
     if isinstance(metrics, str):
         known = {**PROFILES, **(profiles or {})}
-        require_choice("metrics profile", metrics, known)
-        metrics = list(known[metrics])
+        if metrics not in known and metrics not in available_metrics():
+            require_choice("metrics profile or metric", metrics, known)
+        metrics = list(known.get(metrics, [metrics]))
     if not metrics:
         raise PerturbenchError(f"no metrics chosen; name some of: {listing(available_metrics(), 50)}.")
     return [find_metric(name) for name in dict.fromkeys(metrics)]

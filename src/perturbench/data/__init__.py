@@ -7,7 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "counterfactual": ["Counterfactual", "CounterfactualWithReference"],
-        "datamodule": ["PerturbationDataModule"],
+        "datamodule": ["PerturbationDataModule", "batch_loader"],
         "encoding": ["Context"],
         "groups": ["Groups", "Keys"],
         "simulation": ["simulate"],

@@ -136,6 +136,8 @@ class Counterfactual(torch.utils.data.Dataset):
         )
         groups = Groups.from_obs(adata.obs, keys)
         context = context or make_context(adata, groups, embedding_key=embedding_key)
+        if desired is not None and (odd := [pair for pair in desired if len(pair) != 2 or isinstance(pair[0], str)]):
+            raise PerturbenchError(f"desired has {odd[0]!r}; each pair is ((covariate values...), perturbation).")
         pairs = groups.pairs() if desired is None else [(tuple(state), keys.canonical(name)) for state, name in desired]
         cells = CellMatrix(adata, embedding_key)
         rows = np.arange(adata.n_obs)

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from perturbench.data.groups import Groups, check_columns
+from perturbench.data.groups import Groups, Keys, check_columns
 from perturbench.data.matching import ControlPool
 from perturbench.errors import PerturbenchError, listing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     import anndata as ad
 
-    from perturbench.data.groups import Keys
 
+logger = logging.getLogger(__name__)
+#: Where curation puts perturbations, and what it calls controls.
+STANDARD = Keys("condition", (), "control")
 _BRACKETS = {"(": ")", "[": "]", "{": "}"}
 
 
@@ -36,7 +41,8 @@ def standardise(adata: ad.AnnData, keys: Keys, rename: Mapping[str, str] | None 
 
     Returns
     -------
-    A copy with CSR float32 counts, and with combinations written in sorted order.
+    A copy with CSR float32 counts and perturbations in ``obs["condition"]``: combinations in sorted order, controls as
+    ``control``. A column ``condition`` of another meaning is kept as ``condition_source``.
 
     Raises
     ------
@@ -48,12 +54,18 @@ def standardise(adata: ad.AnnData, keys: Keys, rename: Mapping[str, str] | None 
     check_names(adata)
     adata.X = sp.csr_matrix(adata.X, dtype=np.float32)
     check_counts(adata.X)
-    adata.obs[keys.perturbation] = _standard_names(adata.obs, keys, rename or {})
+    if STANDARD.perturbation in keys.covariates:
+        raise PerturbenchError(
+            f"covariate '{STANDARD.perturbation}' has the name that perturbations get; give the column another name."
+        )
+    names = _standard_names(adata.obs, keys, rename or {})
+    if keys.perturbation != STANDARD.perturbation and STANDARD.perturbation in adata.obs.columns:
+        adata.obs["condition_source"] = adata.obs[STANDARD.perturbation]
+    adata.obs[STANDARD.perturbation] = names
     for key in keys.covariates:
-        if key in adata.obs.columns:
-            adata.obs[key] = adata.obs[key].astype("category")
-    groups = Groups.from_obs(adata.obs, keys)
-    check_controls(groups)
+        adata.obs[key] = adata.obs[key].astype("category")
+    groups = Groups.from_obs(adata.obs, replace(keys, perturbation="condition", control="control"))
+    ControlPool(groups, np.arange(adata.n_obs)).require(groups.state_codes)
     return adata
 
 
@@ -93,23 +105,6 @@ def check_counts(x: sp.csr_matrix) -> None:
             )
 
 
-def check_controls(groups: Groups) -> None:
-    """Raise unless there are control cells in every state.
-
-    Raises
-    ------
-    PerturbenchError
-        Naming the control value and the perturbations, or the states without controls.
-    """
-    keys = groups.keys
-    if not groups.is_control.any():
-        raise PerturbenchError(
-            f"no control cells: no value of '{keys.perturbation}' is '{keys.control}'; "
-            f"values are: {listing(groups.conditions)}. Set data.control to the one that marks controls."
-        )
-    ControlPool(groups, np.arange(len(groups.state_codes))).require(groups.state_codes)
-
-
 def _standard_names(obs: pd.DataFrame, keys: Keys, rename: Mapping[str, str]) -> pd.Categorical:
     check_columns(obs, keys)
     column = obs[keys.perturbation].astype(str)
@@ -117,12 +112,42 @@ def _standard_names(obs: pd.DataFrame, keys: Keys, rename: Mapping[str, str]) ->
         raise PerturbenchError(f"data.rename names perturbations that do not occur: {listing(strangers)}.")
     column = column.replace(dict(rename))
     names = {name: keys.canonical(name) for name in column.unique()}
+    if nameless := [name for name in names if not name.strip()]:
+        cells = int(column.isin(nameless).sum())
+        raise PerturbenchError(f"{cells} cells have an empty name in '{keys.perturbation}'; name them or drop them.")
+    if keys.control not in names.values():
+        raise PerturbenchError(
+            f"no control cells: no value of '{keys.perturbation}' is '{keys.control}'; "
+            f"values are: {listing(sorted(set(names.values())))}. Set data.control to the one that marks controls."
+        )
+    if keys.control != STANDARD.control and STANDARD.control in names.values():
+        raise PerturbenchError(
+            f"a perturbation is called '{STANDARD.control}', but controls are '{keys.control}'; give it another name "
+            "with data.rename."
+        )
     if keys.delimiter is not None and (broken := sorted(filter(lambda name: _is_broken(name, keys), names))):
         raise PerturbenchError(
             f"{len(broken)} perturbation names have the delimiter '{keys.delimiter}' inside a name: {listing(broken)}; "
             "give them another name with data.rename, or set data.delimiter to null if there are no combinations."
         )
-    return pd.Categorical(column.map(names))
+    _warn_of_lone_combinations(names.values(), keys)
+    standard = {name: STANDARD.control if new == keys.control else new for name, new in names.items()}
+    return pd.Categorical(column.map(standard))
+
+
+def _warn_of_lone_combinations(names: Iterable[str], keys: Keys) -> None:
+    """Warn of combinations whose parts occur nowhere else: the delimiter may be part of a name."""
+    singles = {name: keys.singles(name) for name in set(names)}
+    uses = Counter(single for parts in singles.values() for single in parts)
+    lone = sorted(name for name, parts in singles.items() if len(parts) > 1 and all(uses[part] == 1 for part in parts))
+    if lone:
+        logger.warning(
+            "the parts of %d combinations occur nowhere else: %s; if '%s' belongs to a name, give it another with "
+            "data.rename",
+            len(lone),
+            listing(lone),
+            keys.delimiter,
+        )
 
 
 def _is_broken(name: str, keys: Keys) -> bool:

@@ -10,10 +10,15 @@ import lightning as L
 import numpy as np
 from torch.utils.data import DataLoader, Sampler
 
-from perturbench.data.counterfactual import CounterfactualWithReference
+from perturbench.data.counterfactual import Counterfactual, CounterfactualWithReference
 from perturbench.data.encoding import make_context
 from perturbench.data.groups import Groups
-from perturbench.data.singlecell import BatchIndex, CellMatrix, SingleCellPerturbationWithControls
+from perturbench.data.singlecell import (
+    BatchIndex,
+    CellMatrix,
+    SingleCellPerturbation,
+    SingleCellPerturbationWithControls,
+)
 from perturbench.errors import PerturbenchError, listing, require_choice
 
 if TYPE_CHECKING:
@@ -25,6 +30,7 @@ if TYPE_CHECKING:
     from perturbench.data.groups import Keys
 
 logger = logging.getLogger(__name__)
+BatchDataset = SingleCellPerturbation | Counterfactual
 Part = Literal["train", "val", "test"]
 Controls = Literal["all", "part"]
 PARTS: tuple[Part, ...] = ("train", "val", "test")
@@ -165,21 +171,36 @@ class PerturbationDataModule(L.LightningDataModule):
         """Return the counterfactuals of a part."""
         return self._loader(self.counterfactuals(part))
 
-    def _loader(
-        self,
-        dataset: SingleCellPerturbationWithControls | CounterfactualWithReference,
-        *,
-        shuffle: bool = False,
-    ) -> DataLoader:
-        sampler = BatchSampler(len(dataset), self.batch_size, shuffle=shuffle, seed=self.seed)
-        return DataLoader(
-            dataset,
-            batch_size=None,
-            sampler=sampler,
-            collate_fn=_as_is,
-            num_workers=min(self.num_workers, os.cpu_count() or 1),
-            persistent_workers=self.num_workers > 0,
-        )
+    def _loader(self, dataset: BatchDataset, *, shuffle: bool = False) -> DataLoader:
+        return batch_loader(dataset, self.batch_size, shuffle=shuffle, seed=self.seed, num_workers=self.num_workers)
+
+
+def batch_loader(
+    dataset: BatchDataset, batch_size: int, *, shuffle: bool = False, seed: int = 0, num_workers: int = 0
+) -> DataLoader:
+    """Return a loader of whole encoded batches of one of the four datasets.
+
+    Parameters
+    ----------
+    dataset
+        Whose cells.
+    batch_size
+        Cells per batch.
+    shuffle
+        Whether the order, and the matched controls, change with the epoch.
+    seed
+        Of both.
+    num_workers
+        Processes that load batches; 0 loads in the main process.
+    """
+    return DataLoader(
+        dataset,
+        batch_size=None,
+        sampler=BatchSampler(len(dataset), batch_size, shuffle=shuffle, seed=seed),
+        collate_fn=_as_is,
+        num_workers=min(num_workers, os.cpu_count() or 1),
+        persistent_workers=num_workers > 0,
+    )
 
 
 def evaluation_rows(labels: np.ndarray, groups: Groups, part: Part, controls: Controls) -> np.ndarray:

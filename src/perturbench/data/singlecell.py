@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
@@ -221,11 +220,6 @@ class SingleCellPerturbationWithControls(SingleCellPerturbation):
 
     def _match(self, rows: np.ndarray, seed: int) -> np.ndarray:
         return self._pool.match(rows, self.groups.state_codes[rows], seed)
-
-    @cached_property
-    def n_controls(self) -> int:
-        """How many of the cells are controls."""
-        return int(self.groups.is_control[self.rows].sum())
 
 
 def require_control_value(keys: Keys) -> None:

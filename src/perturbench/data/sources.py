@@ -39,7 +39,7 @@ def obtain(kind: str, path: str | Path, simulation: Mapping[str, Any], how_to_ge
         If the file is not there.
     """
     require_choice("data.source.kind", kind, ("file", "simulation"))
-    path = Path(path)
+    path = Path(path).resolve()
     if kind == "simulation":
         _simulate_to(path, simulation)
     elif not path.is_file():
@@ -55,6 +55,8 @@ def read_counts(path: str | Path, layer: str | None = None) -> ad.AnnData:
     PerturbenchError
         If the file is no h5ad or the layer is not there.
     """
+    if not Path(path).is_file():
+        raise PerturbenchError(f"raw file '{path}' is not there any more; run the ingestion pipeline again.")
     try:
         adata = ad.read_h5ad(path)
     except (OSError, KeyError, TypeError, ValueError) as error:
@@ -72,7 +74,7 @@ def read_counts(path: str | Path, layer: str | None = None) -> ad.AnnData:
 def _simulate_to(path: Path, arguments: Mapping[str, Any]) -> None:
     wanted = fingerprint_parameters(dict(arguments))
     if path.is_file():
-        found = _parameters_of(path)
+        found = _simulation_mark(path)
         if found == wanted:
             return
         if found is None:
@@ -80,15 +82,15 @@ def _simulate_to(path: Path, arguments: Mapping[str, Any]) -> None:
                 f"'{path}' is there and is not a simulation; it is not overwritten. Move it, or set data.source.path."
             )
     adata = simulate(**arguments)
-    adata.uns[KEY] = {"parameters": wanted}
+    adata.uns[KEY] = {"simulation": wanted}
     with aside(path) as partial:
         adata.write_h5ad(partial, compression="gzip")
     logger.info("simulated %d cells x %d genes: %s", *adata.shape, path)
 
 
-def _parameters_of(path: Path) -> str | None:
-    """Return what an earlier simulation was made with, "" if the file cannot be read, ``None`` if it is another."""
+def _simulation_mark(path: Path) -> str | None:
+    """Return what an earlier simulation was made with; ``None`` if the file is anything else."""
     try:
-        return ad.read_h5ad(path, backed="r").uns.get(KEY, {}).get("parameters")
+        return ad.read_h5ad(path, backed="r").uns.get(KEY, {}).get("simulation")
     except (OSError, KeyError, TypeError, ValueError):
-        return ""
+        return None

@@ -54,6 +54,8 @@ class PerturbationModel(L.LightningModule, ABC):
 
     #: Whether the model is computed from pseudobulks instead of being trained, see ``ClosedFormModel``.
     closed_form = False
+    #: What a test computes: a profile or names of metrics that need means only.
+    test_metrics: str | list[str] = "default"
 
     def __init__(self, context: Context, lr: float = 1e-3, wd: float = 1e-8) -> None:
         super().__init__()
@@ -74,7 +76,13 @@ class PerturbationModel(L.LightningModule, ABC):
 
     def loss(self, batch: Batch) -> torch.Tensor:
         """Return the loss of a batch of observed cells, a scalar."""
-        return F.mse_loss(self.predict(batch), observed_of(batch))
+        predicted, observed = self.predict(batch), observed_of(batch)
+        if predicted.shape != observed.shape:
+            raise PerturbenchError(
+                f"{type(self).__name__}.predict returned {tuple(predicted.shape)} for {tuple(observed.shape)} cells x "
+                "genes; return one row per cell and one column per gene."
+            )
+        return F.mse_loss(predicted, observed)
 
     def covariate_matrix(self, batch: Batch) -> torch.Tensor:
         """Return all one-hot covariates side by side, ``(n_cells, n_covariates)``; no columns without covariates."""
@@ -133,11 +141,11 @@ class PerturbationModel(L.LightningModule, ABC):
         self._sums.add(self.predict(batch).float().cpu().numpy(), codes)
 
     def on_test_epoch_end(self) -> None:
-        """Log the benchmark metrics, means over perturbations."""
-        metrics = resolve_metrics("default")
+        """Log the benchmark metrics, means over perturbations; ``test_scores`` has them per perturbation."""
+        metrics = resolve_metrics(self.test_metrics)
         prediction = Prediction("model", self._reference, self._sums.means, self._sums.counts, negative="clip")
-        scores = score(prediction, self._reference, metrics)
-        summary = summarise(scores, [metric.name for metric in metrics]).iloc[0]
+        self.test_scores = score(prediction, self._reference, metrics)
+        summary = summarise(self.test_scores, [metric.name for metric in metrics]).iloc[0]
         self.log_dict({f"test_{name}": float(value) for name, value in summary.items()})
         del self._reference, self._order, self._sums
 

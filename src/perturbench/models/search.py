@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 import optuna
 from lightning.pytorch.callbacks import Callback
 
-from perturbench.analysis.evaluation import score, summarise
-from perturbench.analysis.metrics import find_metric
-from perturbench.analysis.statistics import Prediction, Reference
+from perturbench.analysis.evaluation import summarise
+from perturbench.analysis.metrics import resolve_metrics
 from perturbench.errors import PerturbenchError
-from perturbench.models.training import load_model, predict
+from perturbench.models.training import load_model, test_scores
 
 if TYPE_CHECKING:
     import lightning as L
@@ -71,10 +70,10 @@ def validation_metrics(
     accelerator
         As in ``lightning.Trainer``.
     """
-    chosen = [find_metric(name) for name in metrics]
-    reference = Reference(datamodule.adata[datamodule.evaluation_rows("val")], datamodule.keys)
-    cells = predict(load_model(checkpoint), datamodule, "val", accelerator=accelerator)
-    scores = score(Prediction.from_adata(cells, reference, "model", negative="clip"), reference, chosen)
+    resolve_metrics(metrics)
+    model = load_model(checkpoint)
+    model.test_metrics = metrics
+    scores = test_scores(model, datamodule, "val", accelerator=accelerator)
     return {name: float(value) for name, value in summarise(scores, metrics).iloc[0].items()}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 import pickle
@@ -17,10 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 import anndata as ad
 import lightning as L
+import numpy as np
+import pandas as pd
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import BasePredictionWriter, Callback, EarlyStopping, ModelCheckpoint
 
-from perturbench.errors import PerturbenchError
+from perturbench.data.groups import pair_name
+from perturbench.errors import PerturbenchError, listing
 from perturbench.models.base import PerturbationModel
 
 if TYPE_CHECKING:
@@ -71,13 +76,17 @@ def build_model(target: str, context: Context, hparams: Mapping[str, Any]) -> Pe
     if not (isinstance(cls, type) and issubclass(cls, PerturbationModel)):
         raise PerturbenchError(f"model class '{target}' is not a subclass of perturbench.models.PerturbationModel.")
     try:
-        return cls(context, **hparams)
-    except PerturbenchError:
-        raise
-    except (TypeError, ValueError, RuntimeError) as error:
+        inspect.signature(cls).bind(context, **hparams)
+    except TypeError as error:
         raise PerturbenchError(
             f"model class '{target}' does not take the hyperparameters {dict(hparams)}: {error}."
         ) from error
+    try:
+        return cls(context, **hparams)
+    except PerturbenchError:
+        raise
+    except (ValueError, RuntimeError) as error:
+        raise PerturbenchError(f"'{target}' cannot be built with {dict(hparams)}: {error}") from error
 
 
 def fit(
@@ -130,6 +139,7 @@ def fit(
         If the loss was never finite.
     """
     interactive = sys.stderr.isatty()
+    model.training_record["training_pairs"] = [[*state, name] for state, name in datamodule.pairs("train")]
     with nullcontext(resume_dir) if resume_dir else tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         last = _prepare_resume(folder, fingerprint)
@@ -138,10 +148,10 @@ def fit(
         latest = ModelCheckpoint(folder, "latest", enable_version_counter=False)
         own: list[Callback] = [best]
         if not model.closed_form:
-            own += [EarlyStopping("val_loss", patience=patience), latest]
+            own += [EarlyStopping("val_loss", patience=patience), latest, _SeedEpochs(seed)]
             own += [] if interactive else [_EpochLines(log_every_n_epochs)]
         L.seed_everything(seed, workers=True, verbose=False)
-        with _quiet_lightning():
+        with _quiet_lightning(), _told_devices(accelerator):
             trainer = L.Trainer(
                 accelerator=accelerator,
                 devices=devices,
@@ -191,6 +201,7 @@ def load_model(checkpoint: Mapping[str, Any] | str | Path) -> PerturbationModel:
         raise PerturbenchError("this is not a checkpoint of a PerturbationModel: it has no 'perturbench_model' entry.")
     hparams = dict(checkpoint["hyper_parameters"])
     model = build_model(checkpoint["perturbench_model"]["target"], hparams.pop("context"), hparams)
+    model.training_record = checkpoint["perturbench_model"]["training_record"]
     model.load_state_dict(checkpoint["state_dict"])
     return model.eval()
 
@@ -222,10 +233,13 @@ def predict(
     Raises
     ------
     PerturbenchError
-        If the model was trained on other genes, perturbations or covariates.
+        If the model was trained on other genes, perturbations or covariates, or on pairs of the part.
     """
     model.require_match(datamodule.context)
+    if part != "train":
+        _refuse_trained_pairs(model, datamodule, part)
     loader = datamodule.predict_dataloader(part)
+    collected = _Collect(len(loader.dataset), model.n_genes)  # type: ignore[arg-type]
     with _quiet_lightning():
         trainer = L.Trainer(
             accelerator=accelerator,
@@ -234,11 +248,13 @@ def predict(
             enable_checkpointing=False,
             enable_progress_bar=sys.stderr.isatty(),
             enable_model_summary=False,
+            callbacks=[collected],
         )
-        parts = trainer.predict(model, loader)
-    cells = ad.concat(parts, index_unique="-")
-    cells.obs_names = [f"cell{i}" for i in range(cells.n_obs)]
-    return cells
+        trainer.predict(model, loader, return_predictions=False)
+    obs = pd.concat(collected.obs, ignore_index=True)
+    obs = obs.astype({key: "category" for key in obs.columns if key != "control_cell"})
+    obs.index = pd.Index([f"cell{i}" for i in range(len(obs))])
+    return ad.AnnData(collected.x, obs=obs, var=pd.DataFrame(index=model.training_record["gene_names"]))
 
 
 def _fit_interruptibly(
@@ -256,6 +272,17 @@ def _fit_interruptibly(
 
 
 @contextmanager
+def _told_devices(accelerator: str) -> Iterator[None]:
+    """Turn Lightning's complaint about the machine into one that names the parameter."""
+    try:
+        yield
+    except MisconfigurationException as error:
+        raise PerturbenchError(
+            f"accelerator '{accelerator}' cannot be used on this machine: {error} Set trainer.accelerator to cpu."
+        ) from error
+
+
+@contextmanager
 def _quiet_lightning() -> Iterator[None]:
     """Leave out Lightning's hints about devices and loaders; warnings about anything else stay."""
     levels = {name: logging.getLogger(name).level for name in _HINTS}
@@ -269,6 +296,68 @@ def _quiet_lightning() -> Iterator[None]:
     finally:
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
+
+
+def test_scores(
+    model: PerturbationModel, datamodule: PerturbationDataModule, part: Part = "test", *, accelerator: str = "auto"
+) -> pd.DataFrame:
+    """Score a model on a part without keeping its predicted cells.
+
+    Parameters
+    ----------
+    model, datamodule, part, accelerator
+        As in :func:`predict`; the model's ``test_metrics`` are computed.
+
+    Returns
+    -------
+    Scores in long form, see :class:`perturbench.analysis.evaluation.Evaluation`.
+    """
+    model.require_match(datamodule.context)
+    with _quiet_lightning():
+        trainer = L.Trainer(
+            accelerator=accelerator,
+            devices=1,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        trainer.test(model, datamodule.predict_dataloader(part), verbose=False)
+    return model.test_scores
+
+
+class _Collect(BasePredictionWriter):
+    """Collect predicted cells in one matrix, made once."""
+
+    def __init__(self, n_cells: int, n_genes: int) -> None:
+        super().__init__("batch")
+        self.x = np.empty((n_cells, n_genes), dtype=np.float32)
+        self.obs: list[pd.DataFrame] = []
+        self._filled = 0
+
+    def write_on_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, prediction: Any, *_: Any) -> None:
+        self.x[self._filled : self._filled + prediction.n_obs] = prediction.X
+        self._filled += prediction.n_obs
+        self.obs.append(prediction.obs)
+
+
+def _refuse_trained_pairs(model: PerturbationModel, datamodule: PerturbationDataModule, part: str) -> None:
+    trained = {(tuple(pair[:-1]), pair[-1]) for pair in model.training_record.get("training_pairs", [])}
+    if leaked := [pair for pair in datamodule.pairs(part) if pair in trained]:  # type: ignore[arg-type]
+        raise PerturbenchError(
+            f"the model was trained on {len(leaked)} of the {part} pairs: {listing(map(pair_name, leaked))}; "
+            "it belongs to another split. Train it on this one."
+        )
+
+
+class _SeedEpochs(Callback):
+    """Seed each epoch, so that a resumed training draws what an uninterrupted one would."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        torch.manual_seed(1_000_003 * self.seed + trainer.current_epoch)
 
 
 class _EpochLines(Callback):

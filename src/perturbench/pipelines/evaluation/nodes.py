@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import anndata as ad
 import pandas as pd
+from kedro.io.core import DatasetError
 
 from perturbench.config import DataConfig, EvaluationConfig, PredictionConfig
 from perturbench.errors import PerturbenchError
-from perturbench.provenance import KEY, fingerprint_adata, fingerprint_frame, fingerprint_parameters, stamp
+from perturbench.pipelines.inputs import changed_inputs, current_inputs
+from perturbench.provenance import KEY, fingerprint_adata, fingerprint_code, fingerprint_parameters, stamp
 
 logger = logging.getLogger(__name__)
 EVALUATED, UP_TO_DATE, REFUSED, ORPHAN = "evaluated", "up to date", "refused", "prediction is gone"
+VALID = (EVALUATED, UP_TO_DATE)
 
 
 def evaluate_predictions(
@@ -40,37 +44,40 @@ def evaluate_predictions(
     groups = Groups.from_obs(prepared.obs, data.keys)
     rows = evaluation_rows(labels, groups, prediction.part, prediction.controls)
     reference = Reference(prepared[rows], data.keys)
+    inputs = current_inputs(prepared, split)
     settings = [evaluation, data.keys.__dict__, prediction.part, prediction.controls]
-    made_from = fingerprint_parameters([fingerprint_adata(prepared), fingerprint_frame(split), *settings])
+    made_from = fingerprint_parameters([inputs, *settings, fingerprint_code(evaluation.plugins)])
+    made_by_inputs = {"prepared": _stamp_of(prepared.uns), "split": _stamp_of(split.attrs)}
     scores, log = {}, []
     for name in tqdm(sorted(predictions), desc="Evaluating", disable=not sys.stderr.isatty()):
         model, seed = model_and_seed(name)
-        status, reason = EVALUATED, "new"
-        adata = predictions[name]()
-        made_by = {"prediction": fingerprint_adata(adata), "reference": made_from}
-        if name in known_scores:
-            before = known_scores[name]().attrs.get(KEY, {})
-            changed = [what for what, value in made_by.items() if before.get(what) != value]
-            status, reason = (
-                (EVALUATED, f"changed: {', '.join(changed)}") if changed else (UP_TO_DATE, "nothing changed")
-            )
-        if status == EVALUATED:
-            try:
-                frame = _score(adata, reference, metrics, model, evaluation)
-            except PerturbenchError as error:
-                status, reason = REFUSED, str(error)
+        status, reason, hparams = EVALUATED, "new", ""
+        try:
+            adata = _load(predictions[name], name)
+            before = known_scores[name]().attrs.get(KEY, {}) if name in known_scores else None
+            made_by = {"prediction": fingerprint_adata(adata), "reference": made_from}
+            hparams = str(_stamp_of(adata.uns).get("hparams", ""))
+            changed = [what for what, value in made_by.items() if before and before.get(what) != value]
+            if before and not changed:
+                status, reason = UP_TO_DATE, "nothing changed"
             else:
+                reason = f"changed: {', '.join(changed)}" if changed else reason
+                _require_fresh(_stamp_of(adata.uns), inputs, prediction, task)
+                frame = _score(adata, reference, metrics, model, evaluation)
                 frame.insert(1, "seed", pd.array([seed] * len(frame), dtype="Int64"))
-                frame.attrs[KEY] = stamp(task=task, model=model, seed=seed, **made_by)
+                frame.attrs[KEY] = stamp(task=task, model=model, seed=seed, inputs=made_by_inputs, **made_by)
                 scores[name] = frame
-        if adata.isbacked:
-            adata.file.close()
+            if adata.isbacked:
+                adata.file.close()
+        except PerturbenchError as error:
+            status, reason = REFUSED, str(error)
         logger.log(logging.ERROR if status == REFUSED else logging.INFO, "%s: %s (%s)", name, status, reason)
-        log.append({"prediction": name, "model": model, "status": status, "reason": reason})
+        log.append({"prediction": name, "model": model, "status": status, "reason": reason, "hyperparameters": hparams})
     if all(row["status"] == REFUSED for row in log):
         raise PerturbenchError(f"every prediction of task '{task}' was refused; the first: {log[0]['reason']}")
+    orphan = {"status": ORPHAN, "reason": "its scores are left out", "hyperparameters": ""}
     log += [
-        {"prediction": name, "model": model_and_seed(name)[0], "status": ORPHAN, "reason": "its scores are left out"}
+        {"prediction": name, "model": model_and_seed(name)[0], **orphan}
         for name in sorted(set(known_scores) - set(predictions))
     ]
     return scores, pd.DataFrame(log)
@@ -87,7 +94,7 @@ def rank_models(
 
 def valid_scores(scores: dict[str, Callable[[], pd.DataFrame]], evaluation_log: pd.DataFrame) -> pd.DataFrame:
     """Return the scores of all predictions that are there and were not refused, in one table."""
-    valid = evaluation_log.loc[evaluation_log["status"].isin([EVALUATED, UP_TO_DATE]), "prediction"]
+    valid = evaluation_log.loc[evaluation_log["status"].isin(VALID), "prediction"]
     return pd.concat([scores[name]() for name in valid], ignore_index=True)
 
 
@@ -109,6 +116,41 @@ def model_and_seed(partition: str) -> tuple[str, int | None]:
     """Return the model and seed of ``<model>/seed<k>``; any other name is a model of its own, without a seed."""
     model, _, seed = partition.rpartition("/seed")
     return (model, int(seed)) if model and seed.isdigit() else (partition, None)
+
+
+def _load(load: Callable[[], ad.AnnData], name: str) -> ad.AnnData:
+    try:
+        adata = load()
+    except (DatasetError, OSError) as error:
+        raise PerturbenchError(f"'{name}' cannot be read as h5ad: {error}") from error
+    try:
+        empty = adata.X is None
+    except KeyError:  # what a backed file without X raises
+        empty = True
+    if empty:
+        raise PerturbenchError(f"'{name}' has no X; predicted expression must be there.")
+    return adata
+
+
+def _stamp_of(facts: Any) -> dict[str, Any]:
+    made_by = facts.get(KEY, {})
+    return dict(made_by) if isinstance(made_by, Mapping) else {}
+
+
+def _require_fresh(
+    made_by: Mapping[str, Any], inputs: Mapping[str, str], prediction: PredictionConfig, task: str
+) -> None:
+    """Refuse a prediction whose stamp names other cells, another split or another part than are evaluated now."""
+    changed = changed_inputs(made_by, inputs)
+    settings = json.loads(made_by.get("prediction", "{}"))
+    changed += [
+        key for key in ("part", "controls") if settings.get(key, getattr(prediction, key)) != getattr(prediction, key)
+    ]
+    if changed:
+        raise PerturbenchError(
+            f"it was made from another {' and '.join(changed)} than there is now; predict again: kedro run "
+            f"--pipeline=modeling --params=task:{task},model:{made_by.get('model')},seed:{made_by.get('seed')}"
+        )
 
 
 def _score(

@@ -10,7 +10,7 @@ from typing import Any
 import anndata as ad
 import pandas as pd
 
-from perturbench.config import DataConfig, EvaluationConfig, HpoConfig, TrainerConfig
+from perturbench.config import DataConfig, EvaluationConfig, HpoConfig, PredictionConfig, TrainerConfig
 from perturbench.errors import PerturbenchError
 from perturbench.pipelines.evaluation.nodes import chosen_metrics
 from perturbench.provenance import KEY, fingerprint_adata, fingerprint_frame, fingerprint_parameters, stamp
@@ -24,6 +24,7 @@ def search(
     data: DataConfig,
     trainer: TrainerConfig,
     evaluation: EvaluationConfig,
+    prediction: PredictionConfig,
     hpo: HpoConfig,
     model_target: str,
     hparams: dict[str, Any],
@@ -36,6 +37,7 @@ def search(
     import lightning as L
     import optuna
 
+    from perturbench.analysis.metrics import resolve_metrics
     from perturbench.data import PerturbationDataModule
     from perturbench.models.search import PruneOnValLoss, suggest, validation_metrics
     from perturbench.models.training import build_model, fit
@@ -44,6 +46,7 @@ def search(
     if not search_space:
         raise PerturbenchError(f"model '{model}' has no search_space in its YAML; there is nothing to search.")
     chosen_metrics(evaluation)
+    resolve_metrics(list(hpo.objective))
     datamodule = PerturbationDataModule(
         prepared,
         split["split"],
@@ -51,12 +54,17 @@ def search(
         batch_size=trainer.batch_size,
         num_workers=trainer.num_workers,
         seed=seed,
+        prediction_controls=prediction.controls,
+        max_control_cells=prediction.max_control_cells,
         embedding_key=data.embedding_key,
     )
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    suggest(optuna.create_study().ask(), search_space)  # a mistake in the search space is told before any trial
+    fixed = {name: value for name, value in hparams.items() if name not in search_space}
 
     def try_hyperparameters(trial: optuna.Trial, chosen: dict[str, Any]) -> float | optuna.TrialPruned:
         L.seed_everything(seed, workers=True, verbose=False)
-        network = build_model(model_target, datamodule.context, {**hparams, **chosen})
+        network = build_model(model_target, datamodule.context, {**fixed, **chosen})
         try:
             arguments = trainer.fit_arguments()
             checkpoint = fit(network, datamodule, seed=seed, callbacks=[PruneOnValLoss(trial)], **arguments)
@@ -71,26 +79,32 @@ def search(
     def objective(trial: optuna.Trial) -> float:
         chosen = suggest(trial, search_space)
         with child_run(f"trial-{trial.number}", chosen):
-            outcome = try_hyperparameters(trial, chosen)
+            try:
+                outcome = try_hyperparameters(trial, chosen)
+            except Exception as error:
+                trial.set_user_attr("error", f"{type(error).__name__}: {error}")
+                raise
         if isinstance(outcome, optuna.TrialPruned):
             raise outcome
         return outcome
 
     # Trials are comparable only on the same data and with the same settings, so these are part of the study's name.
-    settings = [data.keys.__dict__, hpo.objective, trainer, model_target, search_space, seed]
+    settings = [data.keys.__dict__, hpo.objective, trainer, prediction, model_target, fixed, search_space, seed]
     inputs = [fingerprint_adata(prepared), fingerprint_frame(split), *settings]
     study = optuna.create_study(
         study_name=f"{task}/{model}/{fingerprint_parameters(inputs)}",
         storage=_storage(hpo.storage),
         load_if_exists=True,
         direction="minimize",
-        sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=hpo.n_startup_trials),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=hpo.n_startup_trials, n_warmup_steps=trainer.min_epochs),
     )
     while (finished := _finished(study)) < hpo.n_trials:
+        # Another seed for each trial: a sampler that starts over would suggest the first trials again.
+        startup = hpo.n_startup_trials
+        study.sampler = optuna.samplers.TPESampler(seed=1_000_003 * seed + finished, n_startup_trials=startup)
         logger.info("study '%s': %d of %d trials are done", study.study_name, finished, hpo.n_trials)
         study.optimize(objective, n_trials=1, catch=(Exception,))
-    return _table(study, stamp(task=task, model=model, seed=seed, study=study.study_name))
+    return _table(study, fixed, stamp(task=task, model=model, seed=seed, study=study.study_name))
 
 
 def choose(trials: pd.DataFrame, task: str, model: str) -> dict[str, Any]:
@@ -115,7 +129,7 @@ def _finished(study: Any) -> int:
     return sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
 
 
-def _table(study: Any, made_by: dict[str, Any]) -> pd.DataFrame:
+def _table(study: Any, fixed: dict[str, Any], made_by: dict[str, Any]) -> pd.DataFrame:
     """Return one row per trial: its state, objective, hyperparameters (as JSON), metrics and error."""
     rows = [
         {
@@ -123,9 +137,9 @@ def _table(study: Any, made_by: dict[str, Any]) -> pd.DataFrame:
             "state": trial.state.name,
             "value": trial.value,
             "seconds": trial.duration.total_seconds() if trial.duration else None,
-            "hparams": json.dumps(trial.params, sort_keys=True),
-            "error": trial.system_attrs.get("fail_reason"),
-            **{f"val_{name}": value for name, value in trial.user_attrs.items()},
+            "hparams": json.dumps({**fixed, **trial.params}, sort_keys=True),
+            "error": trial.user_attrs.get("error"),
+            **{f"val_{name}": value for name, value in trial.user_attrs.items() if name != "error"},
         }
         for trial in study.get_trials(deepcopy=False)
     ]

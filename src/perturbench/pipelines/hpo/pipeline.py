@@ -17,6 +17,7 @@ def create_pipeline(**_: object) -> Pipeline:
                     "params:data",
                     "params:trainer",
                     "params:evaluation",
+                    "params:prediction",
                     "params:hpo",
                     "params:model_target",
                     "params:hparams",

@@ -36,7 +36,7 @@ def curate(raw: dict[str, Any], data: DataConfig, task: str) -> ad.AnnData:
     from perturbench.data.curation import standardise
     from perturbench.data.sources import read_counts
 
-    curated = standardise(read_counts(raw["path"], data.counts_layer), data.keys, data.rename)
+    curated = standardise(read_counts(raw["path"], data.counts_layer), data.source_keys, data.rename)
     curated.uns[KEY] = stamp(
         task=task, inputs={"raw": raw["sha256"]}, parameters=fingerprint_parameters(data.model_dump(exclude={"source"}))
     )

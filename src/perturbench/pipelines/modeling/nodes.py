@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import anndata as ad
 import pandas as pd
 
 from perturbench.config import DataConfig, PredictionConfig, TrainerConfig
-from perturbench.provenance import KEY, fingerprint_adata, fingerprint_frame, fingerprint_parameters, stamp
+from perturbench.errors import PerturbenchError
+from perturbench.pipelines.inputs import changed_inputs, current_inputs
+from perturbench.provenance import KEY, fingerprint_parameters, stamp
 
 
 def train(
@@ -30,6 +33,13 @@ def train(
     from perturbench.models.training import build_model, fit
     from perturbench.tracking import lightning_logger
 
+    inputs = current_inputs(prepared, split)
+    selected_on = prepared.uns.get(KEY, {}).get("inputs", {}).get("split", inputs["split"])
+    if selected_on != inputs["split"]:
+        raise PerturbenchError(
+            "genes were selected on the training cells of another split; prepare the cells again: "
+            f"kedro run --pipeline=preprocessing --params=task:{task}"
+        )
     datamodule = PerturbationDataModule(
         prepared,
         split["split"],
@@ -43,7 +53,7 @@ def train(
         task=task,
         model=model,
         seed=seed,
-        inputs={"prepared": fingerprint_adata(prepared), "split": fingerprint_frame(split)},
+        inputs=inputs,
         parameters=fingerprint_parameters([data.model_dump(exclude={"source"}), trainer, model_target, hparams]),
         hparams=hparams,
     )
@@ -75,6 +85,11 @@ def predict(
     from perturbench.models.training import predict as predict_cells
 
     made_by = checkpoint[KEY]
+    if changed := changed_inputs(made_by, current_inputs(prepared, split)):
+        raise PerturbenchError(
+            f"the checkpoint was trained on another {' and '.join(changed)}; train again: kedro run "
+            f"--pipeline=modeling --params=task:{made_by['task']},model:{made_by['model']},seed:{made_by['seed']}"
+        )
     datamodule = PerturbationDataModule(
         prepared,
         split["split"],
@@ -87,5 +102,5 @@ def predict(
     )
     cells = predict_cells(load_model(checkpoint), datamodule, prediction.part, accelerator=trainer.accelerator)
     cells.uns[KEY] = {**made_by, "prediction": prediction.model_dump_json()}
-    cells.uns[KEY].pop("hparams")
+    cells.uns[KEY]["hparams"] = json.dumps(made_by["hparams"])
     return {f"{made_by['model']}/seed{made_by['seed']}": cells}

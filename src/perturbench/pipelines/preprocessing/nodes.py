@@ -23,10 +23,9 @@ def prepare_cells(
         fit_rows=fit_rows_of(labels, preprocessing.fit_on),
         **preprocessing.model_dump(exclude={"fit_on"}),
     )
-    inputs = {"curated": curated.uns.get(KEY, {}).get("inputs", {}).get("raw", "unknown")}
+    inputs = {"curated": fingerprint_parameters(curated.uns.get(KEY, {}))}
     if preprocessing.fit_on == "train":
         inputs["split"] = fingerprint_frame(split)
-    prepared.uns[KEY] = stamp(
-        task=task, inputs=inputs, parameters=fingerprint_parameters(preprocessing), fit_on=preprocessing.fit_on
-    )
+    raw = curated.uns.get(KEY, {}).get("inputs", {}).get("raw", "unknown")
+    prepared.uns[KEY] = stamp(task=task, raw=raw, inputs=inputs, parameters=preprocessing.model_dump_json())
     return prepared

@@ -5,13 +5,15 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable
 from importlib.metadata import version
+from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
 
 from perturbench import __version__
 from perturbench.config import EvaluationConfig
-from perturbench.pipelines.evaluation.nodes import chosen_metrics, valid_scores
+from perturbench.pipelines.evaluation.nodes import VALID, chosen_metrics, valid_scores
+from perturbench.provenance import KEY
 
 
 def plot_leaderboard(
@@ -29,6 +31,7 @@ def plot_leaderboard(
 
 
 def write_report(
+    scores: dict[str, Callable[[], pd.DataFrame]],
     leaderboard: pd.DataFrame,
     leaderboard_plot: go.Figure,
     split_summary: pd.DataFrame,
@@ -41,8 +44,16 @@ def write_report(
     from perturbench.analysis.report import render_report
 
     chosen_metrics(evaluation)
+    made_by = _made_by(scores, evaluation_log)
     packages = ("torch", "lightning", "anndata", "scanpy", "numpy", "pandas", "kedro")
-    facts = {"version": __version__, "python": platform.python_version()}
+    facts = {
+        "raw data (sha256)": made_by["prepared"].get("raw", "unknown"),
+        "preprocessing": made_by["prepared"].get("parameters", "unknown"),
+        "split": made_by["split"].get("parameters", "unknown"),
+        "evaluation": evaluation.model_dump_json(),
+        "perturbench": __version__,
+        "python": platform.python_version(),
+    }
     facts |= {package: version(package) for package in packages}
     return render_report(
         title=title,
@@ -53,3 +64,11 @@ def write_report(
         log=evaluation_log,
         facts=facts,
     )
+
+
+def _made_by(scores: dict[str, Callable[[], pd.DataFrame]], evaluation_log: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """Return the stamps of the prepared cells and the split that the scores were computed with."""
+    for name in evaluation_log.loc[evaluation_log["status"].isin(VALID), "prediction"]:
+        inputs = scores[name]().attrs.get(KEY, {}).get("inputs", {})
+        return {what: dict(inputs.get(what, {})) for what in ("prepared", "split")}
+    return {"prepared": {}, "split": {}}

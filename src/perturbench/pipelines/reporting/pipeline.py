@@ -18,6 +18,7 @@ def create_pipeline(**_: object) -> Pipeline:
             Node(
                 write_report,
                 [
+                    "scores",
                     "leaderboard",
                     "leaderboard_plot",
                     "split_summary",

@@ -6,7 +6,7 @@ import anndata as ad
 import pandas as pd
 
 from perturbench.config import DataConfig, SplitterConfig
-from perturbench.provenance import KEY, fingerprint_frame, fingerprint_parameters, stamp
+from perturbench.provenance import KEY, fingerprint_frame, stamp
 
 
 def assign_split(
@@ -24,7 +24,7 @@ def assign_split(
     table = split.rename_axis("cell").to_frame("split")
     table.attrs[KEY] = stamp(
         task=task,
-        inputs={"obs": fingerprint_frame(obs[[data.perturbation_key, *data.covariate_keys]])},
-        parameters=fingerprint_parameters(splitter),
+        inputs={"obs": fingerprint_frame(obs[[data.keys.perturbation, *data.covariate_keys]])},
+        parameters=splitter.model_dump_json(),
     )
     return table, split_summary(split, Groups.from_obs(obs, data.keys))
