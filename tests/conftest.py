@@ -72,8 +72,11 @@ def project() -> Path:
 @pytest.fixture(scope="session")
 def stages(project):
     """Every pipeline by name; Kedro's own registry narrows to what the last session asked for."""
+    from kedro.framework.project import pipelines
+
     from perturbench.pipeline_registry import register_pipelines
 
+    pipelines.set_requested(None)
     return register_pipelines()
 
 
