@@ -1,19 +1,109 @@
-"""Run the project as ``perturbench`` or ``python -m perturbench``."""
+"""``perturbench``: score h5ad files without a project, or run the packaged project."""
+
+from __future__ import annotations
 
 import sys
 from pathlib import Path
 from typing import Any
 
-from kedro.framework.cli.utils import find_run_command
-from kedro.framework.project import configure_project
+import click
+
+from perturbench.errors import PerturbenchError
 
 
-def main(*args: Any, **kwargs: Any) -> Any:
-    """Run a pipeline of the packaged project."""
-    package_name = Path(__file__).parent.name
-    configure_project(package_name)
-    kwargs["standalone_mode"] = not hasattr(sys, "ps1")
-    return find_run_command(package_name)(*args, **kwargs)
+@click.group()
+def main() -> None:
+    """Train, compare and trust models of single-cell perturbation responses."""
+
+
+@main.command()
+@click.option(
+    "--predictions",
+    multiple=True,
+    required=True,
+    metavar="[NAME=]H5AD",
+    help="Predicted cells, or one row per group; repeat for several models. The name is the file's if not given.",
+)
+@click.option("--reference", required=True, help="Observed cells of the perturbations, and control cells, h5ad.")
+@click.option("--perturbation-key", default="condition", show_default=True)
+@click.option("--covariate-keys", default="cell_type", show_default=True, help="Comma-separated; empty for none.")
+@click.option("--control", default="control", show_default=True)
+@click.option("--delimiter", default="+", show_default=True, help="Joins single perturbations; empty for none.")
+@click.option("--metrics", default="default", show_default=True, help="A profile, or comma-separated metrics.")
+@click.option("--negative", type=click.Choice(["refuse", "clip"]), default="refuse", show_default=True)
+@click.option("--missing", type=click.Choice(["refuse", "report"]), default="refuse", show_default=True)
+@click.option("--output", type=click.Path(path_type=Path), help="Folder for scores.parquet and report.html.")
+def evaluate(
+    predictions: tuple[str, ...],
+    reference: str,
+    perturbation_key: str,
+    covariate_keys: str,
+    control: str,
+    delimiter: str,
+    metrics: str,
+    negative: Any,
+    missing: Any,
+    output: Path | None,
+) -> None:
+    """Score predictions in h5ad files against observed cells."""
+    from perturbench.analysis.evaluation import evaluate as score_all
+    from perturbench.analysis.leaderboard import leaderboard, print_leaderboard
+    from perturbench.analysis.metrics import resolve_metrics
+    from perturbench.data.sources import read_cells
+
+    try:
+        chosen = resolve_metrics(metrics.split(",") if "," in metrics else metrics)
+        result = score_all(
+            {name: read_cells(path) for name, path in map(_named, predictions)},
+            read_cells(reference),
+            perturbation_key=perturbation_key,
+            covariate_keys=[key for key in covariate_keys.split(",") if key],
+            control=control,
+            delimiter=delimiter or None,
+            metrics=[metric.name for metric in chosen],
+            negative=negative,
+            missing=missing,
+        )
+        board = leaderboard(result.scores.assign(seed=0), chosen)
+    except PerturbenchError as error:
+        raise click.ClickException(str(error)) from error
+    print_leaderboard(board, f"{reference}")
+    if output is not None:
+        _write(output, result.scores, board, chosen, reference)
+
+
+@main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def run(arguments: tuple[str, ...]) -> None:
+    """Run a pipeline of the packaged project; takes the options of kedro run."""
+    from kedro.framework.cli.utils import find_run_command
+    from kedro.framework.project import configure_project
+
+    configure_project("perturbench")
+    find_run_command("perturbench")(list(arguments), standalone_mode=not hasattr(sys, "ps1"))
+
+
+def _named(item: str) -> tuple[str, str]:
+    name, equals, path = item.partition("=")
+    return (name, path) if equals else (Path(item).stem, item)
+
+
+def _write(output: Path, scores: Any, board: Any, metrics: list[Any], reference: str) -> None:
+    from perturbench import __version__
+    from perturbench.analysis.figures import plot_scores
+    from perturbench.analysis.report import render_report
+    from perturbench.files import aside
+
+    title = Path(reference).name
+    figure = plot_scores(scores, metrics, list(board["model"]), title)
+    page = render_report(
+        title=title, task=title, board=board, figure=figure, facts={"perturbench": __version__, "reference": reference}
+    )
+    with aside(output / "scores.parquet") as path:
+        scores.to_parquet(path)
+    with aside(output / "report.html") as path:
+        path.write_text(page, encoding="utf-8")
+    click.echo(f"scores: {output / 'scores.parquet'}\nreport: {output / 'report.html'}")
 
 
 if __name__ == "__main__":

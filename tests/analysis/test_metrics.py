@@ -203,7 +203,9 @@ def test_unknown_name_lists_the_choices():
         match=r"unknown metric 'rmse'; choose .*comparisons: .*cosine.*aggregations: .*logfc.*rmse_average.*energy_pca",
     ):
         resolve_metrics(["rmse_average", "rmse"])
-    with pytest.raises(PerturbenchError, match="unknown metrics profile or metric 'paper9'; choose one of: default"):
+    with pytest.raises(
+        PerturbenchError, match="unknown metrics profile or metric 'paper9'; choose one of: all, default, paper"
+    ):
         resolve_metrics("paper9")
 
 

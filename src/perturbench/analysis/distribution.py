@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
+from scipy.linalg import eigh
 
 from perturbench.analysis.metrics import register_side_metric
 
@@ -39,19 +40,22 @@ def principal_axes(reference: Reference) -> Axes:
 
 def _principal_axes(reference: Reference) -> Axes:
     cells = reference.require_cells("a principal component")
-    x, _ = cells.take(np.arange(len(reference.pairs) + len(reference.states)))
-    n = min(N_COMPONENTS, x.shape[0] - 1, x.shape[1])
+    n_cells, n_genes = int((cells.codes >= 0).sum()), len(reference.genes)
+    n = min(N_COMPONENTS, n_cells - 1, n_genes)
     if n < 1:
-        return Axes(reference.gene_means, np.zeros((1, x.shape[1])))
-    if x.shape[1] <= _COVARIANCE_GENES:
-        product = (x.T @ x).toarray() if sp.issparse(x) else x.T @ x
-        covariance = product.astype(np.float64) - x.shape[0] * np.outer(reference.gene_means, reference.gene_means)
-        _, vectors = np.linalg.eigh(covariance)
-        return Axes(reference.gene_means, np.ascontiguousarray(vectors[:, ::-1][:, :n].T))
+        return Axes(reference.gene_means, np.zeros((1, n_genes)))
+    if n_genes <= _COVARIANCE_GENES:
+        covariance = np.zeros((n_genes, n_genes))
+        for codes, block in cells.blocks():
+            used = block[codes >= 0]
+            centred = (used.toarray() if sp.issparse(used) else used) - reference.gene_means.astype(np.float32)
+            covariance += centred.T @ centred
+        _, vectors = eigh(covariance, subset_by_index=[n_genes - n, n_genes - 1])
+        return Axes(reference.gene_means, np.ascontiguousarray(vectors[:, ::-1].T))
     from sklearn.decomposition import PCA
 
-    n = min(n, min(x.shape) - 1)
-    fitted = PCA(n, svd_solver="arpack", random_state=0).fit(x.astype(np.float64))
+    x, _ = cells.take(np.arange(len(reference.pairs) + len(reference.states)))
+    fitted = PCA(min(n, min(x.shape) - 1), svd_solver="arpack", random_state=0).fit(x.astype(np.float64))
     return Axes(fitted.mean_, fitted.components_)
 
 

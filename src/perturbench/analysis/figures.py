@@ -43,7 +43,7 @@ def plot_scores(scores: pd.DataFrame, metrics: Sequence[Metric], models: Sequenc
     columns = 2 if len(metrics) > 1 else 1
     rows = -(-len(metrics) // columns)
     panels = [f"{metric.name} ({metric.better} is better)" for metric in metrics]
-    figure = make_subplots(rows, columns, subplot_titles=panels, vertical_spacing=0.18 / rows + 0.05)
+    figure = make_subplots(rows, columns, subplot_titles=panels, vertical_spacing=min(0.14, 0.4 / rows))
     for position, metric in enumerate(metrics):
         row, column = divmod(position, columns)
         for number, model in enumerate(models):

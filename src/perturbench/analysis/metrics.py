@@ -12,13 +12,15 @@ Others are functions of both sides of their own. Add one with a decorated functi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
+from importlib.resources import files
 from typing import Any, Literal
 
 import numpy as np
+import yaml
 
 from perturbench.analysis.ranks import rank_of_matches
 from perturbench.analysis.statistics import Prediction, Reference, Side
@@ -125,9 +127,6 @@ class Metric:
 _COMPARISONS: dict[str, Comparison] = {}
 _AGGREGATIONS: dict[str, Aggregation] = {}
 _OTHERS: dict[str, Metric] = {}
-PROFILES: dict[str, tuple[str, ...]] = {
-    "default": ("rmse_average", "rmse_rank_average", "cosine_logfc", "cosine_rank_logfc"),
-}
 
 
 def register_metric(
@@ -230,17 +229,19 @@ def find_comparison(name: str) -> Comparison:
     return _COMPARISONS[name]
 
 
-def resolve_metrics(
-    metrics: str | list[str] | tuple[str, ...], profiles: Mapping[str, Any] | None = None
-) -> list[Metric]:
+@cache
+def profiles() -> dict[str, list[str]]:
+    """Return the named lists of metrics of ``profiles.yml``."""
+    return yaml.safe_load(files("perturbench.analysis").joinpath("profiles.yml").read_text(encoding="utf-8"))
+
+
+def resolve_metrics(metrics: str | list[str] | tuple[str, ...]) -> list[Metric]:
     """Return the metrics of a profile's name or of a list of names.
 
     Parameters
     ----------
     metrics
-        Name of a profile, ``all``, or names of metrics.
-    profiles
-        More profiles, by name.
+        Name of a profile (``default``, ``paper``, ``all``), of a metric, or names of metrics.
 
     Raises
     ------
@@ -248,7 +249,7 @@ def resolve_metrics(
         If a name is unknown, or there is none.
     """
     if isinstance(metrics, str):
-        known = {**PROFILES, **(profiles or {})}
+        known = profiles()
         if metrics not in known and metrics not in available_metrics():
             require_choice("metrics profile or metric", metrics, known)
         metrics = list(known.get(metrics, [metrics]))

@@ -6,8 +6,8 @@ from typing import Literal
 
 import numpy as np
 
-#: Two values closer than this fraction of the typical one are a tie: float32 predictions tell no more.
-TIE = 1e-6
+#: Two values closer than this fraction of the typical one are a tie: predictions are float32 and tell no more.
+TIE = 1e-7
 
 
 def rank_of_matches(matrix: np.ndarray, better: Literal["lower", "higher"]) -> np.ndarray:
@@ -35,6 +35,8 @@ def rank_of_matches(matrix: np.ndarray, better: Literal["lower", "higher"]) -> n
     with np.errstate(invalid="ignore"):  # infinite - infinite
         gap = distance - own
         typical = np.ma.median(np.ma.masked_invalid(np.abs(distance)), axis=0).filled(0.0)
+        if better == "higher":  # similarities are of the order of 1, also where they happen to be near 0
+            typical = np.maximum(typical, 1.0)
         tie = (distance == own) | (np.isfinite(gap) & (np.abs(gap) <= TIE * typical))
     np.fill_diagonal(tie, False)
     nearer = (gap < 0) & ~tie

@@ -23,9 +23,9 @@ def render_report(
     task: str,
     board: pd.DataFrame,
     figure: go.Figure,
-    split_summary: pd.DataFrame,
-    log: pd.DataFrame,
     facts: Mapping[str, Any],
+    split_summary: pd.DataFrame | None = None,
+    log: pd.DataFrame | None = None,
 ) -> str:
     """Render everything known of a task as one html page that opens offline.
 
@@ -37,12 +37,12 @@ def render_report(
         The leaderboard.
     figure
         Its figure; plotly's script is part of the page.
-    split_summary
-        Perturbations and cells per state and part.
-    log
-        What was evaluated, skipped or refused, and why.
     facts
         Provenance: what made the results.
+    split_summary
+        Perturbations and cells per state and part, if a split of the project was evaluated.
+    log
+        What was evaluated, skipped or refused, and why; likewise.
     """
     source = files("perturbench.analysis").joinpath("report.html.jinja").read_text(encoding="utf-8")
     known = available_metrics()
@@ -71,10 +71,13 @@ def render_report(
             best=best,
             undefined=undefined,
             figure=figure.to_html(full_html=False, include_plotlyjs=True, config={"displaylogo": False}),
-            split_columns=list(split_summary.columns),
-            split_rows=split_summary.round(4).to_dict("records"),
-            log_columns=list(log.columns),
-            log_rows=log.fillna("").to_dict("records"),
+            split=_records(split_summary),
+            log=_records(log),
             facts=facts,
         )
     )
+
+
+def _records(table: pd.DataFrame | None) -> list[dict[Any, Any]]:
+    """Return the rows of a table as text, nothing if there is none."""
+    return [] if table is None else table.round(4).astype(object).where(table.notna(), "").to_dict("records")

@@ -47,6 +47,22 @@ def obtain(kind: str, path: str | Path, simulation: Mapping[str, Any], how_to_ge
     return path
 
 
+def read_cells(path: str | Path) -> ad.AnnData:
+    """Read an h5ad.
+
+    Raises
+    ------
+    PerturbenchError
+        If the file is not there or is no h5ad.
+    """
+    if not Path(path).is_file():
+        raise PerturbenchError(f"file '{path}' is not there.")
+    try:
+        return ad.read_h5ad(path)
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise PerturbenchError(f"'{path}' cannot be read as h5ad: {error}.") from error
+
+
 def read_counts(path: str | Path, layer: str | None = None) -> ad.AnnData:
     """Read an h5ad with raw counts in ``X``, or in a layer that becomes ``X``.
 
@@ -55,12 +71,7 @@ def read_counts(path: str | Path, layer: str | None = None) -> ad.AnnData:
     PerturbenchError
         If the file is no h5ad or the layer is not there.
     """
-    if not Path(path).is_file():
-        raise PerturbenchError(f"raw file '{path}' is not there any more; run the ingestion pipeline again.")
-    try:
-        adata = ad.read_h5ad(path)
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise PerturbenchError(f"'{path}' cannot be read as h5ad: {error}.") from error
+    adata = read_cells(path)
     if layer is not None:
         if layer not in adata.layers:
             raise PerturbenchError(f"layer '{layer}' is not in '{path}'; layers are: {listing(adata.layers)}.")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+
 import anndata as ad
 import pandas as pd
 
@@ -27,5 +30,11 @@ def prepare_cells(
     if preprocessing.fit_on == "train":
         inputs["split"] = fingerprint_frame(split)
     raw = curated.uns.get(KEY, {}).get("inputs", {}).get("raw", "unknown")
-    prepared.uns[KEY] = stamp(task=task, raw=raw, inputs=inputs, parameters=preprocessing.model_dump_json())
+    prepared.uns[KEY] = stamp(
+        task=task,
+        raw=raw,
+        inputs=inputs,
+        parameters=preprocessing.model_dump_json(),
+        keys=json.dumps(asdict(data.keys)),
+    )
     return prepared

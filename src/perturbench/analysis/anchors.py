@@ -1,0 +1,130 @@
+"""Anchors: what a score would be without a model, and what it could be at best."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from perturbench.analysis.aggregation import group_means
+from perturbench.analysis.evaluation import score
+from perturbench.analysis.statistics import Prediction, Reference
+from perturbench.data.groups import Groups
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import anndata as ad
+
+    from perturbench.analysis.metrics import Metric
+    from perturbench.data.groups import Keys
+
+NULL, CEILING = "mean_response", "technical_duplicate"
+ANCHORS = ("control", NULL, "additive", CEILING)
+
+
+def anchor_scores(
+    evaluated: ad.AnnData, training: ad.AnnData, keys: Keys, metrics: Sequence[Metric], seed: int = 0
+) -> pd.DataFrame:
+    """Score the anchors of a split.
+
+    Parameters
+    ----------
+    evaluated
+        Observed cells of the perturbations to evaluate, and the control cells of their states.
+    training
+        Training cells, perturbed and controls.
+    keys
+        The columns of ``obs``.
+    metrics
+        What to compute; those that need cells are left out for the anchors that are means.
+    seed
+        Of the halves of the technical duplicate.
+
+    Returns
+    -------
+    Scores in long form, model one of: ``control`` (nothing happens), ``mean_response`` (the mean training effect of the
+    state happens), ``additive`` (the single effects of training add up; only where combinations are evaluated) and
+    ``technical_duplicate`` (a random half of the observed cells predicts the other half).
+    """
+    reference = Reference(evaluated, keys)
+    by_means = [metric for metric in metrics if metric.needs == "means"]
+    means = {"control": reference.control_means, **training_anchors(training, keys, reference)}
+    tables = [
+        score(Prediction(name, reference, values, negative="clip"), reference, by_means)
+        for name, values in means.items()
+    ]
+    tables.append(_technical_duplicate(evaluated, keys, metrics, seed))
+    return pd.concat(tables, ignore_index=True)
+
+
+def training_anchors(training: ad.AnnData, keys: Keys, reference: Reference) -> dict[str, np.ndarray]:
+    """Return the predicted means of ``mean_response`` and, where combinations are evaluated, ``additive``.
+
+    ``(n_pairs, n_genes)`` each. A combination with a single perturbation that training does not have alone in the state
+    has no additive prediction: NaN.
+    """
+    groups = Groups.from_obs(training.obs, keys)
+    pairs = groups.pairs()
+    codes = np.where(groups.is_control, len(pairs) + groups.state_codes, groups.pair_codes(pairs))
+    means = group_means(training[:, reference.genes], codes, len(pairs) + len(groups.states))
+    controls = dict(zip(groups.states, means[len(pairs) :], strict=True))
+    effects = {pair: row - controls[pair[0]] for pair, row in zip(pairs, means, strict=False)}
+    of_state: dict[tuple[str, ...], list[np.ndarray]] = {}
+    for (state, _), effect in effects.items():
+        of_state.setdefault(state, []).append(effect)
+    overall = np.mean([np.mean(rows, axis=0) for rows in of_state.values()], axis=0)
+    shift = [np.mean(of_state[state], axis=0) if state in of_state else overall for state, _ in reference.pairs]
+    anchors = {NULL: reference.control_means + np.array(shift)}
+
+    singles = [keys.singles(condition) for _, condition in reference.pairs]
+    if any(len(names) > 1 for names in singles):
+        absent = np.full(len(reference.genes), np.nan)
+        added = [
+            sum(effects.get((state, name), absent) for name in names)
+            for (state, _), names in zip(reference.pairs, singles, strict=True)
+        ]
+        anchors["additive"] = reference.control_means + np.array(added)
+    return anchors
+
+
+def normalise(scores: pd.DataFrame, anchors: pd.DataFrame) -> pd.DataFrame:
+    """Put scores between the null and the ceiling: ``(m - null) / (ceiling - null)`` of the means over perturbations.
+
+    Parameters
+    ----------
+    scores
+        Long form, of models.
+    anchors
+        Long form, as :func:`anchor_scores` gives it.
+
+    Returns
+    -------
+    One row per model, one column per metric: 0 is ``mean_response``, 1 is ``technical_duplicate``; NaN where the two
+    do not differ or one is undefined.
+    """
+    models = scores.groupby(["model", "metric"])["value"].mean().unstack("metric")
+    levels = anchors.groupby(["model", "metric"])["value"].mean().unstack("metric").reindex(columns=models.columns)
+    levels = levels.reindex(index=[NULL, CEILING])
+    gap = levels.loc[CEILING] - levels.loc[NULL]
+    return (models - levels.loc[NULL]) / gap.where(gap.abs() > 0)
+
+
+def _technical_duplicate(evaluated: ad.AnnData, keys: Keys, metrics: Sequence[Metric], seed: int) -> pd.DataFrame:
+    groups = Groups.from_obs(evaluated.obs, keys)
+    rng = np.random.default_rng(seed)
+    first = groups.is_control.copy()
+    second = np.zeros_like(first)
+    by_name = np.argsort(evaluated.obs_names.to_numpy().astype(str), kind="stable")
+    codes = groups.pair_codes(groups.pairs())
+    for code in range(len(groups.pairs())):
+        cells = rng.permutation(by_name[codes[by_name] == code])
+        if len(cells) < 2:
+            continue
+        first[cells[: len(cells) // 2]] = True
+        second[cells[len(cells) // 2 :]] = True
+    if not second.any():
+        return pd.DataFrame(columns=["model", "metric", "perturbation", *keys.covariates, "value"])
+    half = Reference(evaluated[first], keys)
+    return score(Prediction.from_adata(evaluated[second], half, CEILING), half, metrics)

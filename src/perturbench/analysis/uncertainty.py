@@ -1,0 +1,95 @@
+"""How sure a comparison is: intervals over perturbations, and paired tests between models."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+from scipy.stats import wilcoxon
+
+from perturbench.analysis.evaluation import WHOLE_SPLIT
+
+_NOT_STATE = ("model", "seed", "metric", "perturbation", "value")
+
+
+def bootstrap_intervals(
+    scores: pd.DataFrame, *, level: float = 0.95, n_resamples: int = 2000, seed: int = 0
+) -> pd.DataFrame:
+    """Return percentile bootstrap intervals of each model's mean over perturbations.
+
+    Perturbations are drawn with replacement within each state. Seeds of a model are averaged first: they are not
+    independent perturbations.
+
+    Parameters
+    ----------
+    scores
+        Long form: ``model``, ``metric``, ``perturbation``, covariates, ``value``.
+    level
+        Of confidence.
+    n_resamples, seed
+        How many resamples, and of which random numbers.
+
+    Returns
+    -------
+    ``model``, ``metric``, ``mean``, ``low``, ``high``, ``n`` (perturbations with a value). The order of rows in
+    ``scores`` does not matter.
+    """
+    states = [name for name in scores.columns if name not in _NOT_STATE]
+    rows = []
+    for (model, metric), own in scores.groupby(["model", "metric"]):
+        own = _per_perturbation(own, states)
+        rng = np.random.default_rng(seed)
+        total, count = np.zeros(n_resamples), 0
+        for _, state in own.groupby(states) if states else [((), own)]:
+            values = state["value"].to_numpy()
+            total += values[rng.integers(0, len(values), (n_resamples, len(values)))].sum(axis=1)
+            count += len(values)
+        low, high = np.quantile(total / count, [(1 - level) / 2, (1 + level) / 2]) if count else (np.nan, np.nan)
+        rows.append((model, metric, own["value"].mean(), low, high, count))
+    return pd.DataFrame(rows, columns=["model", "metric", "mean", "low", "high", "n"])
+
+
+def paired_tests(scores: pd.DataFrame) -> pd.DataFrame:
+    """Compare every two models over the same perturbations, by Wilcoxon's signed-rank test.
+
+    Parameters
+    ----------
+    scores
+        Long form, as in :func:`bootstrap_intervals`.
+
+    Returns
+    -------
+    ``metric``, ``model``, ``other``, ``difference`` (mean of model - other), ``n``, ``pvalue`` and ``adjusted`` (Holm
+    over the pairs of models of a metric). NaN with fewer than two perturbations that both have.
+    """
+    states = [name for name in scores.columns if name not in _NOT_STATE]
+    tables = []
+    for metric, own in scores.groupby("metric"):
+        own = own[own["perturbation"] != WHOLE_SPLIT]
+        wide = own.pivot_table(index=["perturbation", *states], columns="model", values="value", aggfunc="mean")
+        rows = []
+        for model, other in combinations(sorted(wide.columns), 2):
+            difference = (wide[model] - wide[other]).dropna()
+            n, pvalue = len(difference), np.nan
+            if n > 1:
+                pvalue = 1.0 if (difference == 0).all() else float(wilcoxon(difference).pvalue)
+            rows.append((metric, model, other, difference.mean(), n, pvalue))
+        table = pd.DataFrame(rows, columns=["metric", "model", "other", "difference", "n", "pvalue"])
+        tables.append(table.assign(adjusted=_holm(table["pvalue"].to_numpy(dtype=float))))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _per_perturbation(own: pd.DataFrame, states: list[str]) -> pd.DataFrame:
+    keys = ["perturbation", *states]
+    return own.groupby(keys, sort=True)["value"].mean().dropna().reset_index()
+
+
+def _holm(pvalues: np.ndarray) -> np.ndarray:
+    """Return p-values adjusted by Holm's step-down method; NaN are left out."""
+    adjusted = np.full(len(pvalues), np.nan)
+    known = np.flatnonzero(~np.isnan(pvalues))
+    order = known[np.argsort(pvalues[known], kind="stable")]
+    steps = pvalues[order] * np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return adjusted
