@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 _ROWS = 8192
 #: Sums of a block are counted densely up to this many (group, gene) entries, beyond that through a sparse product.
 _DENSE = 20_000_000
+#: Share of stored values above which a sparse block is made dense.
+_HARDLY_SPARSE = 0.3
 
 
 class GroupSums:
@@ -96,11 +98,19 @@ class GroupSums:
 
 
 def blocks(x: Any, n_rows: int = _ROWS) -> Iterator[tuple[slice, Any]]:
-    """Yield slices of rows and their values, so that a backed or huge matrix is never read whole."""
+    """Yield slices of rows and their values, so that a backed or huge matrix is never read whole.
+
+    A block that is stored sparse but hardly is comes as an array: every later step is faster on it.
+    """
     for start in range(0, x.shape[0], n_rows):
         rows = slice(start, min(start + n_rows, x.shape[0]))
         block = x[rows]
-        yield rows, block.tocsr() if sp.issparse(block) else np.asarray(block)
+        if not sp.issparse(block):
+            yield rows, np.asarray(block)
+        elif block.nnz > _HARDLY_SPARSE * block.shape[0] * block.shape[1]:
+            yield rows, block.toarray()
+        else:
+            yield rows, block.tocsr()
 
 
 def group_means(adata: ad.AnnData, codes: np.ndarray, n_groups: int) -> np.ndarray:

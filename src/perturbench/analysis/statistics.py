@@ -58,8 +58,10 @@ class Cells:
             if here.any():
                 kept = block[here]
                 parts.append(kept if self.columns is None else kept[:, self.columns])
-        values = sp.vstack(parts, format="csr") if sp.issparse(parts[0]) else np.concatenate(parts)
-        return values, self.codes[chosen]
+        if all(map(sp.issparse, parts)):
+            return sp.vstack(parts, format="csr"), self.codes[chosen]
+        dense = [part.toarray() if sp.issparse(part) else part for part in parts]
+        return np.concatenate(dense), self.codes[chosen]
 
 
 class Side:

@@ -187,8 +187,8 @@ class Counterfactual(torch.utils.data.Dataset):
             perturbations=self._multi_hot[groups],
             covariates={key: table[groups] for key, table in self._one_hot.items()},
             controls=self.cells.rows(rows),
-            ids=self.cells.ids[rows].tolist(),
-            gene_names=self.cells.genes,
+            ids=self.cells.ids[rows],
+            gene_names=self.cells.gene_array,
             embeddings=self.cells.embedding_rows(rows),
             groups=groups,
         )

@@ -39,6 +39,7 @@ class CellMatrix:
         self.x = x.tocsr() if sp.issparse(x) else np.asarray(x)
         self.ids = adata.obs_names.to_numpy()
         self.genes = list(adata.var_names)
+        self.gene_array = adata.var_names.to_numpy()
         self.embeddings = None if embedding_key is None else np.asarray(adata.obsm[embedding_key], dtype=np.float32)
 
     def rows(self, rows: np.ndarray) -> torch.Tensor:
@@ -175,8 +176,8 @@ class SingleCellPerturbation(Dataset):
         rows = self.rows[positions]
         return Batch(
             gene_expression=self.cells.rows(rows),
-            ids=self.cells.ids[rows].tolist(),
-            gene_names=self.cells.genes,
+            ids=self.cells.ids[rows],
+            gene_names=self.cells.gene_array,
             embeddings=self.cells.embedding_rows(rows),
             **self._encode(self.groups.condition_codes[rows], self.groups.state_codes[rows]),
         )

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
+    import numpy as np
     import torch
 
 
@@ -54,9 +53,10 @@ class Batch(NamedTuple):
     controls
         Matched control cells, ``(n_cells, n_genes)``.
     ids
-        Names of the cells; of the control cells for counterfactuals.
+        Names of the cells, ``(n_cells,)``; of the control cells for counterfactuals. An array, because Lightning looks
+        through every list of a batch, item by item, when it moves the batch to a device.
     gene_names
-        Names of the genes.
+        Names of the genes, ``(n_genes,)``.
     embeddings
         ``(n_cells, n_embedding)``.
     groups
@@ -68,7 +68,7 @@ class Batch(NamedTuple):
     perturbations: torch.Tensor
     covariates: dict[str, torch.Tensor]
     controls: torch.Tensor | None = None
-    ids: Sequence[str] | None = None
-    gene_names: list[str] | None = None
+    ids: np.ndarray | None = None
+    gene_names: np.ndarray | None = None
     embeddings: torch.Tensor | None = None
     groups: torch.Tensor | None = None

@@ -194,7 +194,7 @@ class PerturbationModel(L.LightningModule, ABC):
             [[condition, *state] for state, condition in pairs], columns=[keys.perturbation, *keys.covariates]
         )
         obs = obs.astype("category").iloc[codes]
-        obs["control_cell"] = list(batch.ids or [""] * len(codes))
+        obs["control_cell"] = "" if batch.ids is None else batch.ids
         return obs.set_axis([f"cell{i}" for i in range(len(codes))])
 
     def _decode(self, batch: Batch) -> tuple[list[Pair], np.ndarray]:

@@ -39,4 +39,13 @@ class LinearAdditive(PerturbationModel):
         inputs = [batch.perturbations]
         if self.inject_covariates:
             inputs.append(self.covariate_matrix(batch))
-        return F.softplus(controls_of(batch) + self.effect(torch.cat(inputs, dim=1)))
+        return F.softplus(controls_of(batch) + self._effects(torch.cat(inputs, dim=1), batch.groups))
+
+    def _effects(self, inputs: torch.Tensor, groups: torch.Tensor | None) -> torch.Tensor:
+        """Return the effect of each row; once per group where rows of a group are the same, as in counterfactuals."""
+        if groups is None:
+            return self.effect(inputs)
+        distinct, row_of = torch.unique(groups, return_inverse=True)
+        rows = inputs.new_empty(len(distinct), inputs.shape[1])
+        rows[row_of] = inputs
+        return self.effect(rows)[row_of]
