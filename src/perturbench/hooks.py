@@ -61,7 +61,7 @@ class SummaryHooks:
         if "leaderboard" in outputs:
             from perturbench.analysis.leaderboard import print_leaderboard
 
-            print_leaderboard(catalog.load("leaderboard"), catalog.load("params:title"))
+            print_leaderboard(catalog.load("leaderboard"), catalog.load("params:title"), catalog.load("anchors"))
         if "report" in outputs:
             print(f"report: {catalog['report']._filepath}")
 

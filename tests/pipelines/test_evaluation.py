@@ -44,18 +44,18 @@ def test_only_what_changed_is_evaluated(task):
     truth = task[-1]
     noisy = truth.copy()
     noisy.X = np.abs(truth.X.toarray() + np.random.default_rng(0).normal(0, 0.3, truth.shape))
-    scores, log = evaluate(task, {"a/seed0": truth, "b": noisy})
+    scores, log, _anchors = evaluate(task, {"a/seed0": truth, "b": noisy})
     assert status(log) == {"a/seed0": "evaluated", "b": "evaluated"}
 
-    again, log = evaluate(task, {"a/seed0": truth, "b": noisy}, scores)
+    again, log, _ = evaluate(task, {"a/seed0": truth, "b": noisy}, scores)
     assert not again
     assert set(status(log).values()) == {"up to date"}
 
-    again, log = evaluate(task, {"a/seed0": noisy, "b": noisy}, scores)
+    again, log, _ = evaluate(task, {"a/seed0": noisy, "b": noisy}, scores)
     assert list(again) == ["a/seed0"]
     assert log.set_index("prediction").loc["a/seed0", "reason"] == "changed: prediction"
 
-    again, log = evaluate(task, {"a/seed0": truth}, scores, EvaluationConfig(metrics=["rmse_average"]))
+    again, log, _ = evaluate(task, {"a/seed0": truth}, scores, EvaluationConfig(metrics=["rmse_average"]))
     assert list(again) == ["a/seed0"]
     assert status(log) == {"a/seed0": "evaluated", "b": "prediction is gone"}
 
@@ -63,7 +63,7 @@ def test_only_what_changed_is_evaluated(task):
     split, _ = assign_split(task[0], DATA, other, "mine")
     prepared = task[0]
     test = prepared[(split["split"] == "test").to_numpy()].copy()
-    again, log = evaluate((prepared, split), {"a/seed0": test}, {"a/seed0": scores["a/seed0"]})
+    again, log, _ = evaluate((prepared, split), {"a/seed0": test}, {"a/seed0": scores["a/seed0"]})
     assert log["reason"].tolist() == ["changed: prediction, reference"]
 
 
@@ -72,10 +72,10 @@ def test_a_refused_prediction_does_not_stop_the_others(task):
     values = broken.X.toarray()
     values[(broken.obs["condition"] != "control").argmax(), 0] = np.nan
     broken.X = values
-    scores, log = evaluate(task, {"good": task[-1], "broken": broken})
+    scores, log, anchors = evaluate(task, {"good": task[-1], "broken": broken})
     assert status(log) == {"good": "evaluated", "broken": "refused"}
     assert "NaN or infinite" in log.set_index("prediction").loc["broken", "reason"]
-    board = rank_models({name: (lambda f=frame: f) for name, frame in scores.items()}, log, SETTINGS)
+    board = rank_models({name: (lambda f=frame: f) for name, frame in scores.items()}, log, anchors, SETTINGS)[0]
     assert board["model"].tolist() == ["good"]
     with pytest.raises(PerturbenchError, match="every prediction of task 'mine' was refused"):
         evaluate(task, {"broken": broken})
@@ -84,9 +84,9 @@ def test_a_refused_prediction_does_not_stop_the_others(task):
 def test_leaderboard_figure_and_report(task):
     truth = task[-1]
     control = ad.concat([truth, truth], index_unique="-")
-    scores, log = evaluate(task, {"perfect/seed0": truth, "perfect/seed1": truth, "twice": control})
+    scores, log, anchors = evaluate(task, {"perfect/seed0": truth, "perfect/seed1": truth, "twice": control})
     lazy = {name: (lambda f=frame: f) for name, frame in scores.items()}
-    board = rank_models(lazy, log, SETTINGS)
+    board, anchors, comparisons = rank_models(lazy, log, anchors, SETTINGS)
     perfect = board.set_index("model").loc["perfect"]
     assert perfect["seeds"] == 2
     assert perfect["rmse_average"] == pytest.approx(0, abs=1e-7)
@@ -94,7 +94,7 @@ def test_leaderboard_figure_and_report(task):
     assert perfect["cosine_logfc"] == pytest.approx(1)
     figure = plot_leaderboard(lazy, log, board, SETTINGS, "Mine")
     assert {trace.name for trace in figure.data} == {"perfect", "twice"}
-    page = write_report(lazy, board, figure, task[2], log, SETTINGS, "mine", "<Mine>")
+    page = write_report(lazy, board, anchors, comparisons, figure, task[2], log, SETTINGS, "mine", "<Mine>")
     assert "&lt;Mine&gt;" in page, "text is escaped"
     assert "Plotly.newPlot" in page
     assert "http://" not in page.split("<script")[0] and "cdn.plot.ly" not in page.split("Plotly.newPlot")[-1]
@@ -108,7 +108,7 @@ def test_unknown_metrics_and_plugins_are_told(task):
 
 
 def test_scores_are_long(task):
-    scores, _ = evaluate(task, {"a/seed0": task[-1]})
+    scores, *_ = evaluate(task, {"a/seed0": task[-1]})
     frame = scores["a/seed0"]
     assert list(frame.columns) == ["model", "seed", "metric", "perturbation", "cell_type", "value"]
     assert frame["seed"].dtype == pd.Int64Dtype()

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from perturbench.analysis.anchors import normalise
+from perturbench.analysis.uncertainty import bootstrap_intervals
 from perturbench.errors import PerturbenchError
 
 if TYPE_CHECKING:
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from perturbench.analysis.metrics import Metric
 
 
-def leaderboard(scores: pd.DataFrame, metrics: Sequence[Metric]) -> pd.DataFrame:
+def leaderboard(scores: pd.DataFrame, metrics: Sequence[Metric], anchors: pd.DataFrame | None = None) -> pd.DataFrame:
     """Summarise scores.
 
     Parameters
@@ -24,12 +26,15 @@ def leaderboard(scores: pd.DataFrame, metrics: Sequence[Metric]) -> pd.DataFrame
         Long form: ``model``, ``seed``, ``metric``, ``value``, one row per perturbation.
     metrics
         The metrics to show, the first of which orders the models.
+    anchors
+        Scores of the split's anchors, for normalised values; see :func:`perturbench.analysis.anchors.anchor_scores`.
 
     Returns
     -------
     One row per model, best first: ``model``, ``seeds`` (how many), and for each metric its mean over perturbations and
-    seeds, ``<metric>_sd`` (standard deviation over seeds, missing for one seed) and ``<metric>_undefined`` (share of
-    perturbations without a value).
+    seeds, ``<metric>_sd`` (standard deviation over seeds, missing for one seed), ``<metric>_low`` and ``_high``
+    (bootstrap interval over perturbations, 95%), ``<metric>_normalised`` (0 is ``mean_response``, 1 is
+    ``technical_duplicate``) and ``<metric>_undefined`` (share of perturbations without a value).
 
     Raises
     ------
@@ -41,6 +46,8 @@ def leaderboard(scores: pd.DataFrame, metrics: Sequence[Metric]) -> pd.DataFrame
     keys = ["model", "seed", "metric"]
     per_seed = scores.assign(undefined=scores["value"].isna()).groupby(keys, dropna=False)
     per_seed = per_seed.agg(value=("value", "mean"), undefined=("undefined", "mean")).reset_index()
+    intervals = bootstrap_intervals(scores).set_index(["model", "metric"])
+    normalised = normalise(scores, anchors) if anchors is not None else pd.DataFrame()
     rows = []
     for model, own in per_seed.groupby("model"):
         row: dict[str, object] = {"model": model, "seeds": own["seed"].nunique(dropna=False)}
@@ -48,6 +55,10 @@ def leaderboard(scores: pd.DataFrame, metrics: Sequence[Metric]) -> pd.DataFrame
             values = own[own["metric"] == metric.name]
             row[metric.name] = values["value"].mean()
             row[f"{metric.name}_sd"] = values["value"].std()
+            for side in ("low", "high"):
+                row[f"{metric.name}_{side}"] = intervals[side].get((model, metric.name))
+            known = metric.name in normalised.columns
+            row[f"{metric.name}_normalised"] = normalised.at[model, metric.name] if known else float("nan")
             row[f"{metric.name}_undefined"] = values["undefined"].mean()
         rows.append(row)
     first = metrics[0]
@@ -71,8 +82,8 @@ def format_leaderboard(table: pd.DataFrame) -> pd.DataFrame:
     return text
 
 
-def print_leaderboard(table: pd.DataFrame, title: str) -> None:
-    """Print a leaderboard to the terminal."""
+def print_leaderboard(table: pd.DataFrame, title: str, anchors: pd.DataFrame | None = None) -> None:
+    """Print a leaderboard, and the anchors of its split below it, to the terminal."""
     from rich.console import Console
     from rich.table import Table
 
@@ -86,4 +97,8 @@ def print_leaderboard(table: pd.DataFrame, title: str) -> None:
         grid.add_column(column + arrow, justify="left" if column == "model" else "right")
     for row in text.itertuples(index=False):
         grid.add_row(*row)
+    if anchors is not None and len(anchors):
+        grid.add_section()
+        for row in format_leaderboard(anchors).itertuples(index=False):
+            grid.add_row(f"anchor: {row[0]}", "", *row[2:], style="dim")
     Console(width=None if sys.stdout.isatty() else 140).print(grid)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,8 @@ def render_report(
     board: pd.DataFrame,
     figure: go.Figure,
     facts: Mapping[str, Any],
+    anchors: pd.DataFrame | None = None,
+    comparisons: pd.DataFrame | None = None,
     split_summary: pd.DataFrame | None = None,
     log: pd.DataFrame | None = None,
 ) -> str:
@@ -39,6 +42,10 @@ def render_report(
         Its figure; plotly's script is part of the page.
     facts
         Provenance: what made the results.
+    anchors
+        The leaderboard's anchors, in its form.
+    comparisons
+        Paired tests between the models, see :func:`perturbench.analysis.uncertainty.paired_tests`.
     split_summary
         Perturbations and cells per state and part, if a split of the project was evaluated.
     log
@@ -71,11 +78,27 @@ def render_report(
             best=best,
             undefined=undefined,
             figure=figure.to_html(full_html=False, include_plotlyjs=True, config={"displaylogo": False}),
+            anchors=[] if anchors is None else format_leaderboard(anchors).to_dict("records"),
+            details=_details(board),
+            comparisons=_records(comparisons),
             split=_records(split_summary),
             log=_records(log),
             facts=facts,
         )
     )
+
+
+def _details(board: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the interval and the normalised value of each model and metric, as text."""
+    rows = []
+    for row in board.to_dict("records"):
+        for name in metric_names(board):
+            if not math.isnan(row[f"{name}_low"]):
+                interval = f"{row[f'{name}_low']:.4f} to {row[f'{name}_high']:.4f}"
+                level = row[f"{name}_normalised"]
+                shown = "" if math.isnan(level) else f"{level:.2f}"
+                rows.append({"model": row["model"], "metric": name, "95% interval": interval, "normalised": shown})
+    return rows
 
 
 def _records(table: pd.DataFrame | None) -> list[dict[Any, Any]]:

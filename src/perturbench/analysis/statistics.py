@@ -307,6 +307,38 @@ class Prediction(Side):
         return np.maximum(self.means, 0.0)
 
 
+class SampledCells:
+    """Cells kept of a stream: at most so many of each group, the first ones.
+
+    Parameters
+    ----------
+    n_groups
+        How many groups.
+    limit
+        Cells of a group to keep.
+    """
+
+    def __init__(self, n_groups: int, limit: int) -> None:
+        self._room = np.full(n_groups, limit)
+        self._parts: list[np.ndarray] = []
+        self._codes: list[np.ndarray] = []
+
+    def add(self, block: np.ndarray, codes: np.ndarray) -> None:
+        """Keep what there is room for of cells ``(n_cells, n_genes)`` of groups ``(n_cells,)``."""
+        order = np.argsort(codes, kind="stable")
+        counts = np.bincount(codes, minlength=len(self._room))
+        place = np.arange(len(codes)) - np.repeat(np.cumsum(counts) - counts, counts)
+        kept = order[place < self._room[codes[order]]]
+        self._room -= np.minimum(self._room, counts)
+        if len(kept):
+            self._parts.append(block[kept])
+            self._codes.append(codes[kept])
+
+    def cells(self) -> Cells:
+        """Return what was kept."""
+        return Cells(np.concatenate(self._parts), np.concatenate(self._codes))
+
+
 def moments_of(cells: Cells, n_groups: int, n_genes: int) -> GroupSums:
     """Sum cells and their squares per group."""
     sums = GroupSums(n_groups, n_genes, squares=True)

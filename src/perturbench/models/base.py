@@ -15,9 +15,10 @@ from torch.nn import functional as F
 
 from perturbench import __version__
 from perturbench.analysis.aggregation import GroupSums
+from perturbench.analysis.distribution import MAX_CELLS
 from perturbench.analysis.evaluation import score, summarise
 from perturbench.analysis.metrics import resolve_metrics
-from perturbench.analysis.statistics import Prediction, Reference
+from perturbench.analysis.statistics import Prediction, Reference, SampledCells
 from perturbench.data.encoding import context_keys
 from perturbench.errors import PerturbenchError, listing
 
@@ -54,7 +55,7 @@ class PerturbationModel(L.LightningModule, ABC):
 
     #: Whether the model is computed from pseudobulks instead of being trained, see ``ClosedFormModel``.
     closed_form = False
-    #: What a test computes: a profile or names of metrics that need means only.
+    #: What a test computes: a profile or names of metrics.
     test_metrics: str | list[str] = "default"
 
     def __init__(self, context: Context, lr: float = 1e-3, wd: float = 1e-8) -> None:
@@ -132,22 +133,28 @@ class PerturbationModel(L.LightningModule, ABC):
         self._reference = Reference(dataset.reference(), dataset.groups.keys)
         self._order = [self._reference.pairs.index(pair) for pair in dataset.pairs]
         self._sums = GroupSums(len(self._reference.pairs), self.n_genes)
+        needs_cells = any(metric.needs == "cells" for metric in resolve_metrics(self.test_metrics))
+        self._sample = SampledCells(len(self._reference.pairs), MAX_CELLS) if needs_cells else None
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Predict a batch and add it to the sums of its groups; the cells are not kept."""
+        """Predict a batch and add it to the sums of its groups; only a bounded sample of cells is kept, if any."""
         if batch.groups is None:
             raise PerturbenchError("testing needs counterfactual batches; use the datamodule's test_dataloader.")
         codes = torch.as_tensor(self._order)[batch.groups.cpu()].numpy()
-        self._sums.add(self.predict(batch).float().cpu().numpy(), codes)
+        predicted = self.predict(batch).float().cpu().numpy()
+        self._sums.add(predicted, codes)
+        if self._sample is not None:
+            self._sample.add(predicted, codes)
 
     def on_test_epoch_end(self) -> None:
         """Log the benchmark metrics, means over perturbations; ``test_scores`` has them per perturbation."""
         metrics = resolve_metrics(self.test_metrics)
-        prediction = Prediction("model", self._reference, self._sums.means, self._sums.counts, negative="clip")
+        cells = self._sample.cells() if self._sample is not None else None
+        prediction = Prediction("model", self._reference, self._sums.means, self._sums.counts, cells, "clip")
         self.test_scores = score(prediction, self._reference, metrics)
         summary = summarise(self.test_scores, [metric.name for metric in metrics]).iloc[0]
         self.log_dict({f"test_{name}": float(value) for name, value in summary.items()})
-        del self._reference, self._order, self._sums
+        del self._reference, self._order, self._sums, self._sample
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what loading without the original code's help needs: the class and the training record."""

@@ -31,10 +31,11 @@ def evaluate_predictions(
     prediction: PredictionConfig,
     evaluation: EvaluationConfig,
     task: str,
-) -> tuple[dict[str, pd.DataFrame], pd.DataFrame]:
-    """Return new scores by partition, and a log of what was evaluated, skipped or refused, and why."""
+) -> tuple[dict[str, pd.DataFrame], pd.DataFrame, pd.DataFrame]:
+    """Return new scores by partition, a log of what was evaluated, skipped or refused and why, and the anchors."""
     from tqdm import tqdm
 
+    from perturbench.analysis.anchors import anchor_scores
     from perturbench.analysis.statistics import Reference
     from perturbench.data.datamodule import align_split, evaluation_rows
     from perturbench.data.groups import Groups
@@ -80,16 +81,23 @@ def evaluate_predictions(
         {"prediction": name, "model": model_and_seed(name)[0], **orphan}
         for name in sorted(set(known_scores) - set(predictions))
     ]
-    return scores, pd.DataFrame(log)
+    anchors = anchor_scores(prepared[rows], prepared[labels == "train"], data.keys, metrics)
+    return scores, pd.DataFrame(log), anchors.assign(seed=0)
 
 
 def rank_models(
-    scores: dict[str, Callable[[], pd.DataFrame]], evaluation_log: pd.DataFrame, evaluation: EvaluationConfig
-) -> pd.DataFrame:
-    """Return the leaderboard of all valid scores."""
+    scores: dict[str, Callable[[], pd.DataFrame]],
+    evaluation_log: pd.DataFrame,
+    anchor_scores: pd.DataFrame,
+    evaluation: EvaluationConfig,
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Return the leaderboard of all valid scores, the same of the anchors, and paired tests between the models."""
     from perturbench.analysis.leaderboard import leaderboard
+    from perturbench.analysis.uncertainty import paired_tests
 
-    return leaderboard(valid_scores(scores, evaluation_log), chosen_metrics(evaluation))
+    metrics, valid = chosen_metrics(evaluation), valid_scores(scores, evaluation_log)
+    board = leaderboard(valid, metrics, anchor_scores)
+    return board, leaderboard(anchor_scores, metrics, anchor_scores), paired_tests(valid)
 
 
 def valid_scores(scores: dict[str, Callable[[], pd.DataFrame]], evaluation_log: pd.DataFrame) -> pd.DataFrame:

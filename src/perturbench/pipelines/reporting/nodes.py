@@ -33,6 +33,8 @@ def plot_leaderboard(
 def write_report(
     scores: dict[str, Callable[[], pd.DataFrame]],
     leaderboard: pd.DataFrame,
+    anchors: pd.DataFrame,
+    comparisons: pd.DataFrame,
     leaderboard_plot: go.Figure,
     split_summary: pd.DataFrame,
     evaluation_log: pd.DataFrame,
@@ -59,6 +61,8 @@ def write_report(
         title=title,
         task=task,
         board=leaderboard,
+        anchors=anchors,
+        comparisons=comparisons,
         figure=leaderboard_plot,
         split_summary=split_summary,
         log=evaluation_log,

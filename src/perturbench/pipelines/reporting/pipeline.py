@@ -20,6 +20,8 @@ def create_pipeline(**_: object) -> Pipeline:
                 [
                     "scores",
                     "leaderboard",
+                    "anchors",
+                    "comparisons",
                     "leaderboard_plot",
                     "split_summary",
                     "evaluation_log",
