@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from perturbench.__main__ import evaluate
 from perturbench.cli import run as run_command
 
 ROOT = Path(__file__).parents[1]
@@ -51,6 +52,9 @@ def test_commands_exist(line, load_config, stages):
         for task in options["tasks"].split(","):
             for model in options["models"].split(","):
                 assert load_config(task=task, model=model)["parameters"]
+    elif words[:2] == ["perturbench", "evaluate"]:
+        options = {option for parameter in evaluate.params for option in parameter.opts}
+        assert {word for word in words if word.startswith("--")} <= options
     else:
         assert words[0] in ("source", "git")
 

@@ -279,6 +279,72 @@ def test_agreement_with_the_published_code(shared, case):
     assert compared > 1000
 
 
+@pytest.mark.shared
+def test_where_the_published_code_is_wrong(shared):
+    """Its numbers come out when its mistakes are made; ours are right instead."""
+    folder = shared / "oracle"
+    table = pd.read_parquet(folder / "evals.parquet").query("case == 'nocov'")
+    reference = Reference(ad.read_h5ad(folder / "inputs/nocov/ref.h5ad"), Keys("condition", ()))
+    order = {"+".join(sorted(name.split("+"))): row for row, (_, name) in enumerate(reference.pairs)}
+
+    def theirs(model, aggregation, metric):
+        own = table.query("model == @model and aggregation == @aggregation and metric == @metric")
+        rows = [order[_sorted(name, "nocov")] for name in own["cov_pert"]]
+        return own["value"].to_numpy()[np.argsort(rows)]
+
+    half = Prediction.from_adata(ad.read_h5ad(folder / "inputs/nocov/pred_half.h5ad"), reference, "half")
+    # r2_score: predicted and observed exchanged.
+    r2 = available_metrics()["r2_score_average"].function.args[0].rows
+    exchanged = r2(half.means, reference.means)
+    assert exchanged == pytest.approx(theirs("half", "average", "r2_score"), rel=1e-4, abs=1e-5)
+    right = values_of(half, reference, "r2_score_average")
+    assert not np.allclose(right, exchanged)
+    residual = ((reference.means - half.means) ** 2).sum(axis=1)
+    total = ((reference.means - reference.means.mean(axis=1, keepdims=True)) ** 2).sum(axis=1)
+    assert right == pytest.approx(1 - residual / total)
+
+    # logfc: a prediction's own controls. Both sides must use the observed ones, or a prediction can choose its zero.
+    own_controls = ad.read_h5ad(folder / "inputs/nocov/pred_half_ownctrl.h5ad")
+    prediction = Prediction.from_adata(own_controls, reference, "half_ownctrl")
+    mean_control = own_controls[own_controls.obs["condition"] == "control"].X.toarray().mean(axis=0)
+    from perturbench.analysis.comparisons import cosine
+
+    fold = np.log2(prediction.means + 0.1) - np.log2(mean_control + 0.1)
+    observed = np.log2(reference.means + 0.1) - np.log2(reference.control_means + 0.1)
+    published = theirs("half_ownctrl", "logfc", "cosine")
+    assert cosine(observed, fold) == pytest.approx(published, abs=1e-4)
+    assert values_of(prediction, reference, "cosine_logfc") == pytest.approx(values_of(half, reference, "cosine_logfc"))
+    assert values_of(prediction, reference, "cosine_logfc").mean() > published.mean() + 0.2
+
+    # ranks: divided by n and tied at random; ours are divided by n - 1 and a tie counts one half.
+    collapsed = Prediction("c", reference, np.tile(reference.means.mean(axis=0), (len(reference.pairs), 1)))
+    assert set(values_of(collapsed, reference, "rmse_rank_average")) == {0.5}
+
+
+def test_group_names_may_hold_the_separators_of_other_code(cells):
+    """The published code splits group names at an underscore; names with it collide there."""
+    other = cells.copy()
+    other.obs["condition"] = other.obs["condition"].astype(str).str.replace("P1", "state1_P 1 \u00e9")
+    named, plain = Reference(other, KEYS), Reference(cells, KEYS)
+    noisy = predicted(other, named, lambda x, obs: x * 0.8)
+    expected = predicted(cells, plain, lambda x, obs: x * 0.8)
+    for name in ("rmse_average", "rmse_rank_average"):
+        assert np.sort(values_of(noisy, named, name)) == pytest.approx(np.sort(values_of(expected, plain, name)))
+
+
+@pytest.mark.parametrize("n_rows", [1, 7, 100000])
+def test_the_size_of_blocks_does_not_matter(cells, monkeypatch, n_rows):
+    from perturbench.analysis import aggregation
+
+    monkeypatch.setattr(aggregation.blocks, "__defaults__", (n_rows,))
+    few = cells[:300].copy()
+    small = Reference(few, KEYS)
+    monkeypatch.setattr(aggregation.blocks, "__defaults__", (8192,))
+    whole = Reference(few, KEYS)
+    assert small.means == pytest.approx(whole.means, abs=1e-12)
+    assert small.moments.variances == pytest.approx(whole.moments.variances, abs=1e-9, nan_ok=True)
+
+
 def _sorted(name, case):
     if case == "nocov":
         return "+".join(sorted(name.split("+")))

@@ -9,6 +9,7 @@ import pandas as pd
 
 from perturbench.analysis.aggregation import group_means
 from perturbench.analysis.evaluation import score
+from perturbench.analysis.metrics import available_metrics
 from perturbench.analysis.statistics import Prediction, Reference
 from perturbench.data.groups import Groups
 
@@ -101,14 +102,18 @@ def normalise(scores: pd.DataFrame, anchors: pd.DataFrame) -> pd.DataFrame:
 
     Returns
     -------
-    One row per model, one column per metric: 0 is ``mean_response``, 1 is ``technical_duplicate``; NaN where the two
-    do not differ or one is undefined.
+    One row per model, one column per metric: 0 is ``mean_response``, 1 is ``technical_duplicate``. NaN where the
+    duplicate is not better than the null: with few cells per perturbation two halves of the data differ more from each
+    other than from an average, and there is no scale to put a model on.
     """
     models = scores.groupby(["model", "metric"])["value"].mean().unstack("metric")
     levels = anchors.groupby(["model", "metric"])["value"].mean().unstack("metric").reindex(columns=models.columns)
     levels = levels.reindex(index=[NULL, CEILING])
     gap = levels.loc[CEILING] - levels.loc[NULL]
-    return (models - levels.loc[NULL]) / gap.where(gap.abs() > 0)
+    known = available_metrics()
+    better = {name: known[name].better if name in known else "higher" for name in gap.index}
+    is_scale = pd.Series({name: gap[name] > 0 if better[name] == "higher" else gap[name] < 0 for name in gap.index})
+    return (models - levels.loc[NULL]) / gap.where(is_scale)
 
 
 def _technical_duplicate(evaluated: ad.AnnData, keys: Keys, metrics: Sequence[Metric], seed: int) -> pd.DataFrame:

@@ -1,0 +1,85 @@
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import wilcoxon
+
+from perturbench.analysis import bootstrap_intervals, paired_tests
+
+
+def make_scores(n=40, gap=0.2, seed=0):
+    rng = np.random.default_rng(seed)
+    base = rng.normal(1, 0.5, n)
+    rows = []
+    for model, shift in (("a", 0.0), ("b", gap), ("c", 0.0)):
+        values = base + shift + rng.normal(0, 0.05, n)
+        rows += [(model, "rmse", f"P{i}", f"s{i % 3}", value) for i, value in enumerate(values)]
+    return pd.DataFrame(rows, columns=["model", "metric", "perturbation", "cell_type", "value"])
+
+
+def test_interval_covers_the_mean_about_as_often_as_it_says():
+    covered = []
+    for seed in range(100):
+        values = np.random.default_rng(seed).normal(3, 1, 30)
+        scores = pd.DataFrame({"model": "a", "metric": "m", "perturbation": map(str, range(30)), "value": values})
+        row = bootstrap_intervals(scores, n_resamples=500).iloc[0]
+        assert row["low"] < row["mean"] < row["high"]
+        covered.append(row["low"] < 3 < row["high"])
+    assert 0.85 < np.mean(covered) < 0.99
+
+
+def test_the_order_of_rows_does_not_matter():
+    scores = make_scores()
+    again = bootstrap_intervals(scores.sample(frac=1, random_state=1))
+    pd.testing.assert_frame_equal(bootstrap_intervals(scores), again)
+
+
+def test_states_are_kept_whole():
+    """Two states far apart: drawn within states, the interval is that within them."""
+    rows = [("a", "m", f"P{i}", "low" if i < 20 else "high", 0.0 if i < 20 else 100.0) for i in range(40)]
+    scores = pd.DataFrame(rows, columns=["model", "metric", "perturbation", "cell_type", "value"])
+    row = bootstrap_intervals(scores).iloc[0]
+    assert (row["low"], row["high"]) == (50.0, 50.0)
+
+
+def test_seeds_are_no_perturbations():
+    scores = make_scores()
+    seeds = pd.concat([scores.assign(seed=seed) for seed in range(5)])
+    assert bootstrap_intervals(seeds)["n"].tolist() == [40, 40, 40]
+    columns = ["mean", "low", "high"]
+    assert bootstrap_intervals(seeds)[columns].to_numpy() == pytest.approx(
+        bootstrap_intervals(scores)[columns].to_numpy()
+    )
+
+
+def test_undefined_values_are_left_out():
+    scores = make_scores()
+    scores.loc[scores["perturbation"] == "P0", "value"] = np.nan
+    assert bootstrap_intervals(scores)["n"].tolist() == [39, 39, 39]
+    assert paired_tests(scores)["n"].tolist() == [39, 39, 39]
+    scores["value"] = np.nan
+    assert bootstrap_intervals(scores)[["low", "high"]].isna().all(axis=None)
+    assert len(paired_tests(scores)) == 0 or paired_tests(scores)["pvalue"].isna().all()
+
+
+def test_paired_tests_see_a_real_difference_and_not_noise():
+    table = paired_tests(make_scores()).set_index(["model", "other"])
+    assert table.loc[("a", "b"), "adjusted"] < 1e-6
+    assert table.loc[("a", "b"), "difference"] == pytest.approx(-0.2, abs=0.05)
+    assert table.loc[("a", "c"), "adjusted"] > 0.01
+    wide = make_scores().pivot(index="perturbation", columns="model", values="value")
+    assert table.loc[("b", "c"), "pvalue"] == pytest.approx(wilcoxon(wide["b"] - wide["c"]).pvalue)
+
+
+def test_holm_by_hand():
+    rng = np.random.default_rng(0)
+    rows = [(m, "x", f"P{i}", rng.normal(k * 0.3)) for k, m in enumerate("abc") for i in range(12)]
+    table = paired_tests(pd.DataFrame(rows, columns=["model", "metric", "perturbation", "value"]))
+    p = np.sort(table["pvalue"].to_numpy())
+    expected = [min(1, 3 * p[0]), min(1, max(3 * p[0], 2 * p[1])), min(1, max(3 * p[0], 2 * p[1], p[2]))]
+    assert np.sort(table["adjusted"].to_numpy()) == pytest.approx(expected)
+
+
+def test_equal_models_do_not_differ():
+    scores = make_scores(gap=0.0)
+    twin = pd.concat([scores[scores["model"] == "a"], scores[scores["model"] == "a"].assign(model="twin")])
+    assert paired_tests(twin)["pvalue"].tolist() == [1.0]
