@@ -56,7 +56,8 @@ def anchor_scores(
         score(Prediction(name, reference, values, negative="clip"), reference, by_means)
         for name, values in means.items()
     ]
-    tables.append(_technical_duplicate(evaluated, keys, metrics, seed))
+    if (duplicate := _technical_duplicate(evaluated, keys, metrics, seed)) is not None:
+        tables.append(duplicate)
     return pd.concat(tables, ignore_index=True)
 
 
@@ -116,7 +117,10 @@ def normalise(scores: pd.DataFrame, anchors: pd.DataFrame) -> pd.DataFrame:
     return (models - levels.loc[NULL]) / gap.where(is_scale)
 
 
-def _technical_duplicate(evaluated: ad.AnnData, keys: Keys, metrics: Sequence[Metric], seed: int) -> pd.DataFrame:
+def _technical_duplicate(
+    evaluated: ad.AnnData, keys: Keys, metrics: Sequence[Metric], seed: int
+) -> pd.DataFrame | None:
+    """Return the scores of one half of each pair's cells for the other; ``None`` if no pair has two cells."""
     groups = Groups.from_obs(evaluated.obs, keys)
     rng = np.random.default_rng(seed)
     first = groups.is_control.copy()
@@ -130,6 +134,6 @@ def _technical_duplicate(evaluated: ad.AnnData, keys: Keys, metrics: Sequence[Me
         first[cells[: len(cells) // 2]] = True
         second[cells[len(cells) // 2 :]] = True
     if not second.any():
-        return pd.DataFrame(columns=["model", "metric", "perturbation", *keys.covariates, "value"])
+        return None
     half = Reference(evaluated[first], keys)
     return score(Prediction.from_adata(evaluated[second], half, CEILING), half, metrics)

@@ -64,20 +64,20 @@ def paired_tests(scores: pd.DataFrame) -> pd.DataFrame:
     over the pairs of models of a metric). NaN with fewer than two perturbations that both have.
     """
     states = [name for name in scores.columns if name not in _NOT_STATE]
-    tables = []
-    for metric, own in scores.groupby("metric"):
-        own = own[own["perturbation"] != WHOLE_SPLIT]
+    rows = []
+    for metric, own in scores[scores["perturbation"] != WHOLE_SPLIT].groupby("metric"):
         wide = own.pivot_table(index=["perturbation", *states], columns="model", values="value", aggfunc="mean")
-        rows = []
         for model, other in combinations(sorted(wide.columns), 2):
             difference = (wide[model] - wide[other]).dropna()
             n, pvalue = len(difference), np.nan
             if n > 1:
                 pvalue = 1.0 if (difference == 0).all() else float(wilcoxon(difference).pvalue)
             rows.append((metric, model, other, difference.mean(), n, pvalue))
-        table = pd.DataFrame(rows, columns=["metric", "model", "other", "difference", "n", "pvalue"])
-        tables.append(table.assign(adjusted=_holm(table["pvalue"].to_numpy(dtype=float))))
-    return pd.concat(tables, ignore_index=True)
+    table = pd.DataFrame(rows, columns=["metric", "model", "other", "difference", "n", "pvalue"])
+    table["adjusted"] = np.nan
+    for _, own in table.groupby("metric"):
+        table.loc[own.index, "adjusted"] = _holm(own["pvalue"].to_numpy(dtype=float))
+    return table
 
 
 def _per_perturbation(own: pd.DataFrame, states: list[str]) -> pd.DataFrame:

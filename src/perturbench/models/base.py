@@ -196,7 +196,7 @@ class PerturbationModel(L.LightningModule, ABC):
         if batch.groups is None:
             pairs, codes = self._decode(batch)
         else:
-            pairs, codes = self._trainer.predict_dataloaders.dataset.pairs, batch.groups.cpu().numpy()  # type: ignore
+            pairs, codes = _dataset_of(self.trainer.predict_dataloaders).pairs, batch.groups.cpu().numpy()
         obs = pd.DataFrame(
             [[condition, *state] for state, condition in pairs], columns=[keys.perturbation, *keys.covariates]
         )

@@ -241,15 +241,7 @@ def predict(
     loader = datamodule.predict_dataloader(part)
     collected = _Collect(len(loader.dataset), model.n_genes)  # type: ignore[arg-type]
     with _quiet_lightning():
-        trainer = L.Trainer(
-            accelerator=accelerator,
-            devices=1,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=sys.stderr.isatty(),
-            enable_model_summary=False,
-            callbacks=[collected],
-        )
+        trainer = _plain_trainer(accelerator, progress=sys.stderr.isatty(), callbacks=[collected])
         trainer.predict(model, loader, return_predictions=False)
     obs = pd.concat(collected.obs, ignore_index=True)
     obs = obs.astype({key: "category" for key in obs.columns if key != "control_cell"})
@@ -314,16 +306,22 @@ def test_scores(
     """
     model.require_match(datamodule.context)
     with _quiet_lightning():
-        trainer = L.Trainer(
-            accelerator=accelerator,
-            devices=1,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
+        trainer = _plain_trainer(accelerator, progress=False)
         trainer.test(model, datamodule.predict_dataloader(part), verbose=False)
     return model.test_scores
+
+
+def _plain_trainer(accelerator: str, *, progress: bool, callbacks: Sequence[Callback] = ()) -> L.Trainer:
+    """Return a trainer that keeps no files."""
+    return L.Trainer(
+        accelerator=accelerator,
+        devices=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=progress,
+        enable_model_summary=False,
+        callbacks=list(callbacks),
+    )
 
 
 class _Collect(BasePredictionWriter):

@@ -13,7 +13,8 @@ import pandas as pd
 from perturbench.config import DataConfig, EvaluationConfig, HpoConfig, PredictionConfig, TrainerConfig
 from perturbench.errors import PerturbenchError
 from perturbench.pipelines.evaluation.nodes import chosen_metrics
-from perturbench.provenance import KEY, fingerprint_adata, fingerprint_frame, fingerprint_parameters, stamp
+from perturbench.pipelines.inputs import current_inputs, make_datamodule
+from perturbench.provenance import KEY, fingerprint_parameters, stamp
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +39,6 @@ def search(
     import optuna
 
     from perturbench.analysis.metrics import resolve_metrics
-    from perturbench.data import PerturbationDataModule
     from perturbench.models.search import PruneOnValLoss, suggest, validation_metrics
     from perturbench.models.training import build_model, fit
     from perturbench.tracking import child_run, log_metrics
@@ -47,17 +47,7 @@ def search(
         raise PerturbenchError(f"model '{model}' has no search_space in its YAML; there is nothing to search.")
     chosen_metrics(evaluation)
     resolve_metrics(list(hpo.objective))
-    datamodule = PerturbationDataModule(
-        prepared,
-        split["split"],
-        data.keys,
-        batch_size=trainer.batch_size,
-        num_workers=trainer.num_workers,
-        seed=seed,
-        prediction_controls=prediction.controls,
-        max_control_cells=prediction.max_control_cells,
-        embedding_key=data.embedding_key,
-    )
+    datamodule = make_datamodule(prepared, split, data, trainer, prediction, seed)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     suggest(optuna.create_study().ask(), search_space)  # a mistake in the search space is told before any trial
     fixed = {name: value for name, value in hparams.items() if name not in search_space}
@@ -90,7 +80,7 @@ def search(
 
     # Trials are comparable only on the same data and with the same settings, so these are part of the study's name.
     settings = [data.keys.__dict__, hpo.objective, trainer, prediction, model_target, fixed, search_space, seed]
-    inputs = [fingerprint_adata(prepared), fingerprint_frame(split), *settings]
+    inputs = [current_inputs(prepared, split), *settings]
     study = optuna.create_study(
         study_name=f"{task}/{model}/{fingerprint_parameters(inputs)}",
         storage=_storage(hpo.storage),

@@ -10,7 +10,7 @@ import pandas as pd
 
 from perturbench.config import DataConfig, PredictionConfig, TrainerConfig
 from perturbench.errors import PerturbenchError
-from perturbench.pipelines.inputs import changed_inputs, current_inputs
+from perturbench.pipelines.inputs import changed_inputs, current_inputs, make_datamodule
 from perturbench.provenance import KEY, fingerprint_parameters, stamp
 
 
@@ -19,6 +19,7 @@ def train(
     split: pd.DataFrame,
     data: DataConfig,
     trainer: TrainerConfig,
+    prediction: PredictionConfig,
     model_target: str,
     hparams: dict[str, Any],
     task: str,
@@ -29,7 +30,6 @@ def train(
     """Fit the model; a killed training goes on from its last epoch."""
     import lightning as L
 
-    from perturbench.data import PerturbationDataModule
     from perturbench.models.training import build_model, fit
     from perturbench.tracking import lightning_logger
 
@@ -40,15 +40,7 @@ def train(
             "genes were selected on the training cells of another split; prepare the cells again: "
             f"kedro run --pipeline=preprocessing --params=task:{task}"
         )
-    datamodule = PerturbationDataModule(
-        prepared,
-        split["split"],
-        data.keys,
-        batch_size=trainer.batch_size,
-        num_workers=trainer.num_workers,
-        seed=seed,
-        embedding_key=data.embedding_key,
-    )
+    datamodule = make_datamodule(prepared, split, data, trainer, prediction, seed)
     made_by = stamp(
         task=task,
         model=model,
@@ -80,7 +72,6 @@ def predict(
     prediction: PredictionConfig,
 ) -> dict[str, ad.AnnData]:
     """Predict the cells of a part of the split, as the partition of this model and seed."""
-    from perturbench.data import PerturbationDataModule
     from perturbench.models.training import load_model
     from perturbench.models.training import predict as predict_cells
 
@@ -90,16 +81,7 @@ def predict(
             f"the checkpoint was trained on another {' and '.join(changed)}; train again: kedro run "
             f"--pipeline=modeling --params=task:{made_by['task']},model:{made_by['model']},seed:{made_by['seed']}"
         )
-    datamodule = PerturbationDataModule(
-        prepared,
-        split["split"],
-        data.keys,
-        batch_size=trainer.batch_size,
-        seed=made_by["seed"],
-        prediction_controls=prediction.controls,
-        max_control_cells=prediction.max_control_cells,
-        embedding_key=data.embedding_key,
-    )
+    datamodule = make_datamodule(prepared, split, data, trainer, prediction, made_by["seed"])
     cells = predict_cells(load_model(checkpoint), datamodule, prediction.part, accelerator=trainer.accelerator)
     cells.uns[KEY] = {**made_by, "prediction": prediction.model_dump_json()}
     cells.uns[KEY]["hparams"] = json.dumps(made_by["hparams"])

@@ -16,6 +16,7 @@ def create_pipeline(**_: object) -> Pipeline:
                     "split",
                     "params:data",
                     "params:trainer",
+                    "params:prediction",
                     "params:model_target",
                     "params:hparams",
                     "params:task",
