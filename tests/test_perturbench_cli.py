@@ -44,6 +44,14 @@ def test_metrics_are_a_profile_or_a_list(files):
     assert "mmd_pca" in call(*arguments, "--metrics", "paper").output
 
 
+def test_two_predictions_of_one_name_are_refused(files):
+    folder, *_ = files
+    twice = ["--predictions", folder / "mine.h5ad"] * 2
+    result = call(*twice, "--reference", folder / "observed.h5ad")
+    assert result.exit_code == 1
+    assert "two predictions are called 'mine'" in result.output
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

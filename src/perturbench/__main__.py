@@ -52,9 +52,9 @@ def evaluate(
     from perturbench.data.sources import read_cells
 
     try:
-        chosen = resolve_metrics(metrics.split(",") if "," in metrics else metrics)
+        chosen = resolve_metrics([name.strip() for name in metrics.split(",")] if "," in metrics else metrics)
         result = score_all(
-            {name: read_cells(path) for name, path in map(_named, predictions)},
+            _read_all(predictions),
             read_cells(reference),
             perturbation_key=perturbation_key,
             covariate_keys=[key for key in covariate_keys.split(",") if key],
@@ -83,9 +83,20 @@ def run(arguments: tuple[str, ...]) -> None:
     find_run_command("perturbench")(list(arguments), standalone_mode=not hasattr(sys, "ps1"))
 
 
+def _read_all(predictions: tuple[str, ...]) -> dict[str, Any]:
+    from perturbench.data.sources import read_cells
+
+    cells = {}
+    for name, path in map(_named, predictions):
+        if name in cells:
+            raise PerturbenchError(f"two predictions are called '{name}'; name them: --predictions <name>=<file>.")
+        cells[name] = read_cells(path)
+    return cells
+
+
 def _named(item: str) -> tuple[str, str]:
     name, equals, path = item.partition("=")
-    return (name, path) if equals else (Path(item).stem, item)
+    return (name, path) if equals and not Path(item).exists() else (Path(item).stem, item)
 
 
 def _write(output: Path, scores: Any, board: Any, metrics: list[Any], reference: str) -> None:

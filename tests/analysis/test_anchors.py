@@ -84,7 +84,7 @@ def test_normalised_is_between_the_null_and_the_ceiling():
             ("technical_duplicate", "cosine_logfc", 0.4),
         ],
         columns=["model", "metric", "value"],
-    )
+    ).assign(perturbation="P1")
     models = pd.DataFrame(
         [
             *(("null half top worse".split()[i], "rmse_average", v) for i, v in enumerate([4.0, 3.0, 2.0, 5.0])),
@@ -92,8 +92,17 @@ def test_normalised_is_between_the_null_and_the_ceiling():
             ("top", "cosine_logfc", 0.9),
         ],
         columns=["model", "metric", "value"],
-    )
+    ).assign(perturbation="P1")
     table = normalise(models, anchors)
     assert table["rmse_average"].to_dict() == {"half": 0.5, "null": 0.0, "top": 1.0, "worse": -0.5}
     assert table["mse_average"].isna().all(), "no ceiling, no scale"
     assert table["cosine_logfc"].isna().all(), "a ceiling below the null is no scale"
+
+
+def test_normalised_over_the_perturbations_that_all_have():
+    """The null itself is 0, also where the ceiling or the model lacks perturbations."""
+    rows = [("mean_response", f"P{i}", float(i + 1)) for i in range(4)] + [("technical_duplicate", "P0", 0.5)]
+    anchors = pd.DataFrame(rows, columns=["model", "perturbation", "value"]).assign(metric="rmse_average")
+    mine = anchors[anchors["model"] == "mean_response"].assign(model="mine")
+    assert normalise(mine, anchors).loc["mine", "rmse_average"] == 0
+    assert normalise(mine[mine["perturbation"] != "P0"], anchors).isna().all(axis=None)

@@ -111,6 +111,74 @@ def test_spiked_target_genes_do_not_help_discrimination(cells, reference):
     assert (values_of(means_of(named, spiked), named, "rmse_average") > 0.4).all()
 
 
+def test_a_few_placed_cells_do_not_win_a_distance_between_distributions(cells, reference):
+    """One cell has no within-term, and two opposite ones a huge one: unbiased estimates are only so for samples."""
+    means = ad.AnnData(reference.means.astype(np.float32), var=pd.DataFrame(index=reference.genes))
+    means.obs["condition"] = [condition for _, condition in reference.pairs]
+    means.obs["cell_type"] = [state[0] for state, _ in reference.pairs]
+    pseudobulk = Prediction.from_adata(means, reference, "means")
+    far = np.random.default_rng(0).normal(size=reference.means.shape[1]) * 50
+    two = ad.concat([means, means], index_unique="-")
+    two.X = np.concatenate([means.X + far, means.X - far])
+    for prediction in (pseudobulk, Prediction.from_adata(two, reference, "two")):
+        for name in ("energy_pca", "mmd_pca", "rmse_var"):
+            values = values_of(prediction, reference, name)
+            assert np.isnan(values).all() or (name == "rmse_var" and (values > 1).all()), name
+
+
+@pytest.mark.parametrize("norm", ["l1", "l2", "cosine"])
+def test_a_constant_prediction_does_not_discriminate_by_the_targets_of_others(norm):
+    """Every knock-down lowers its own target: leaving out only that of one's own would give it away."""
+    rng = np.random.default_rng(0)
+    genes = [f"g{i}" for i in range(60)]
+    base = rng.uniform(1.5, 3, 60)
+    rows, labels = [], []
+    for name in ["control"] * 2 + genes[:8]:
+        change = rng.normal(0, 0.05, 60)
+        if name != "control":
+            change[genes.index(name)] -= 1
+        rows += [base + change + rng.normal(0, 0.01, 60) for _ in range(5)]
+        labels += [name] * 5
+    observed = ad.AnnData(np.array(rows, np.float32), var=pd.DataFrame(index=genes))
+    observed.obs["condition"] = labels
+    reference = Reference(observed, Keys("condition", ()))
+    for constant in (reference.control_means[0], reference.means.mean(axis=0)):
+        prediction = means_of(reference, np.tile(constant, (8, 1)))
+        assert values_of(prediction, reference, f"pds_{norm}").mean() == pytest.approx(0.5, abs=0.01)
+    truth = means_of(reference, reference.means.copy())
+    assert values_of(truth, reference, f"pds_{norm}").tolist() == [1.0] * 8
+
+
+def test_rounding_does_not_rank(reference):
+    """A collapsed model whose predictions differ by what float32 arithmetic leaves."""
+    rng = np.random.default_rng(0)
+    mean = reference.means.mean(axis=0)
+    noisy = np.tile(mean, (len(reference.pairs), 1)) * (1 + 6e-8 * rng.normal(size=reference.means.shape))
+    for name in ("rmse_rank_average", "cosine_rank_logfc", "pearson_rank_average", "mae_rank_average"):
+        assert set(values_of(means_of(reference, noisy), reference, name)) == {0.5}, name
+
+
+def test_predicting_nothing_recalls_nothing(cells, reference):
+    """All scores are tied at 0; which genes come first in the file must not matter."""
+    controls = cells[cells.obs["condition"] == "control"]
+    parts = []
+    for state, condition in reference.pairs:
+        part = controls[controls.obs["cell_type"] == state[0]].copy()
+        part.obs["condition"] = condition
+        parts.append(part)
+    nothing = Prediction.from_adata(ad.concat(parts, index_unique="-"), reference, "nothing")
+    recall = values_of(nothing, reference, "top_k_recall_scores")
+    assert recall.tolist() == [0.0] * len(recall)
+
+
+def test_a_negative_reference_is_refused_where_a_logarithm_is_taken(cells):
+    shifted = cells.copy()
+    shifted.X = shifted.X.toarray() - 1.5
+    reference = Reference(shifted, KEYS)
+    with pytest.raises(PerturbenchError, match=r"the reference has negative means in .* genes"):
+        values_of(means_of(reference, reference.means), reference, "cosine_logfc")
+
+
 @pytest.mark.parametrize("kind", ["constant", "controls", "mean"])
 def test_a_collapsed_prediction_has_rank_one_half(cells, reference, kind):
     """Constant output, own controls and the test mean: one prediction for every perturbation of a state."""
@@ -187,8 +255,10 @@ def test_state_with_one_perturbation_and_a_group_with_one_cell(cells):
         found = values_of(truth, reference, name)
         assert np.isnan(found[single]), f"{name}: a test needs two cells"
         assert not np.isnan(found[alone]), name
-    for name in ("rmse_average", "energy_pca", "rmse_var", "rmse_scaled"):
+    for name in ("rmse_average", "rmse_scaled"):
         assert np.isfinite(values_of(truth, reference, name)).all(), name
+    for name in ("energy_pca", "mmd_pca", "rmse_var"):
+        assert np.isnan(values_of(truth, reference, name)).nonzero()[0].tolist() == [single], name
 
 
 def test_missing_pair_is_undefined_everywhere(cells, reference):

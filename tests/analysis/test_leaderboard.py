@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from perturbench.analysis.leaderboard import format_leaderboard, leaderboard, metric_names, print_leaderboard
-from perturbench.analysis.metrics import resolve_metrics
+from perturbench.analysis.metrics import find_metric, resolve_metrics
 from perturbench.errors import PerturbenchError
 
 METRICS = ["rmse_average", "cosine_logfc"]
@@ -83,3 +83,16 @@ def test_print(capsys):
     printed = capsys.readouterr().out
     for part in ("demo", "rmse_average ↓", "cosine_logfc ↑", "1.0000", "0.5000"):
         assert part in printed
+
+
+def test_leaving_perturbations_out_does_not_win():
+    """A model that is defined on its best perturbation only comes after one that is scored on all."""
+    rows = (
+        [("honest", f"P{i}", 0.5) for i in range(4)]
+        + [("shy", "P0", 1.0)]
+        + [("shy", f"P{i}", np.nan) for i in (1, 2, 3)]
+    )
+    scores = pd.DataFrame(rows, columns=["model", "perturbation", "value"]).assign(seed=0, metric="cosine_logfc")
+    table = leaderboard(scores, [find_metric("cosine_logfc")])
+    assert table["model"].tolist() == ["honest", "shy"]
+    assert format_leaderboard(table)["cosine_logfc"].tolist() == ["0.5000", "1.0000 (of 25%)"]

@@ -83,3 +83,24 @@ def test_equal_models_do_not_differ():
     scores = make_scores(gap=0.0)
     twin = pd.concat([scores[scores["model"] == "a"], scores[scores["model"] == "a"].assign(model="twin")])
     assert paired_tests(twin)["pvalue"].tolist() == [1.0]
+
+
+def test_lone_perturbations_of_states_are_drawn_together():
+    values = [0.1, 0.2, 0.4, 0.5, 0.7, 0.9]
+    rows = [("a", "m", f"P{i}", f"s{i}", value) for i, value in enumerate(values)]
+    row = bootstrap_intervals(
+        pd.DataFrame(rows, columns=["model", "metric", "perturbation", "cell_type", "value"])
+    ).iloc[0]
+    assert row["low"] < row["mean"] - 0.1 and row["high"] > row["mean"] + 0.1
+
+
+def test_a_value_of_the_whole_split_has_no_interval():
+    scores = pd.DataFrame({"model": ["a"], "metric": "d", "perturbation": "(all)", "value": 3.0})
+    assert bootstrap_intervals(scores)[["low", "high"]].isna().all(axis=None)
+
+
+def test_rounding_is_no_difference():
+    scores = make_scores()
+    one = scores[scores["model"] == "a"]
+    twin = pd.concat([one, one.assign(model="twin", value=one["value"] + 1e-15)])
+    assert paired_tests(twin)["pvalue"].tolist() == [1.0]

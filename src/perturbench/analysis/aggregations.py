@@ -10,6 +10,7 @@ from perturbench.analysis.differential import rank_sum
 from perturbench.analysis.distribution import principal_axes
 from perturbench.analysis.metrics import register_aggregation
 from perturbench.analysis.statistics import Prediction, scaled_means
+from perturbench.errors import PerturbenchError, listing
 
 if TYPE_CHECKING:
     from perturbench.analysis.statistics import Reference, Side
@@ -26,8 +27,19 @@ def average(side: Side, reference: Reference) -> np.ndarray:
 @register_aggregation("logfc", source=_PAPER)
 def logfc(side: Side, reference: Reference) -> np.ndarray:
     """Log2 fold change against the observed controls of the state, pseudocount 0.1, on log-normalised means."""
+    _require_positive(reference)
     means = side.positive_means if isinstance(side, Prediction) else side.means
     return np.log2(means + 0.1) - np.log2(reference.control_means + 0.1)
+
+
+def _require_positive(reference: Reference) -> None:
+    below = (reference.means < 0) | (reference.control_means < 0)
+    if below.any():
+        genes = reference.genes[below.any(axis=0)]
+        raise PerturbenchError(
+            f"the reference has negative means in {len(genes)} genes: {listing(genes)}; log fold changes need "
+            "log-normalised expression, which is at least 0."
+        )
 
 
 @register_aggregation("scaled", needs="cells", source=_PAPER)
@@ -44,7 +56,7 @@ def var(side: Side, reference: Reference) -> np.ndarray:
     with np.errstate(invalid="ignore", divide="ignore"):
         means = moments.sums[: len(n)] / n
         sd = np.sqrt(np.maximum(moments.squares[: len(n)] / n - means**2, 0.0))
-        return np.where(means == 0, 0.0, sd / means)
+        return np.where(n < 2, np.nan, np.where(means == 0, 0.0, sd / means))
 
 
 @register_aggregation("scores", needs="cells", source=_PAPER)

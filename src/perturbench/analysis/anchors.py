@@ -73,9 +73,12 @@ def training_anchors(training: ad.AnnData, keys: Keys, reference: Reference) -> 
     means = group_means(training[:, reference.genes], codes, len(pairs) + len(groups.states))
     controls = dict(zip(groups.states, means[len(pairs) :], strict=True))
     effects = {pair: row - controls[pair[0]] for pair, row in zip(pairs, means, strict=False)}
+    effects = {pair: effect for pair, effect in effects.items() if np.isfinite(effect).all()}  # states with controls
     of_state: dict[tuple[str, ...], list[np.ndarray]] = {}
     for (state, _), effect in effects.items():
         of_state.setdefault(state, []).append(effect)
+    if not of_state:
+        return {}
     overall = np.mean([np.mean(rows, axis=0) for rows in of_state.values()], axis=0)
     shift = [np.mean(of_state[state], axis=0) if state in of_state else overall for state, _ in reference.pairs]
     anchors = {NULL: reference.control_means + np.array(shift)}
@@ -107,14 +110,23 @@ def normalise(scores: pd.DataFrame, anchors: pd.DataFrame) -> pd.DataFrame:
     duplicate is not better than the null: with few cells per perturbation two halves of the data differ more from each
     other than from an average, and there is no scale to put a model on.
     """
-    models = scores.groupby(["model", "metric"])["value"].mean().unstack("metric")
-    levels = anchors.groupby(["model", "metric"])["value"].mean().unstack("metric").reindex(columns=models.columns)
-    levels = levels.reindex(index=[NULL, CEILING])
-    gap = levels.loc[CEILING] - levels.loc[NULL]
+    keys = [name for name in anchors.columns if name not in ("model", "seed", "metric", "value")]
+    levels = anchors.pivot_table(index=["metric", *keys], columns="model", values="value").reindex(
+        columns=[NULL, CEILING]
+    )
+    models = scores.pivot_table(index=["metric", *keys], columns="model", values="value", dropna=False)
     known = available_metrics()
-    better = {name: known[name].better if name in known else "higher" for name in gap.index}
-    is_scale = pd.Series({name: gap[name] > 0 if better[name] == "higher" else gap[name] < 0 for name in gap.index})
-    return (models - levels.loc[NULL]) / gap.where(is_scale)
+    rows = {}
+    for metric, own in models.groupby(level="metric"):
+        scale = levels.reindex(own.index)
+        higher = metric not in known or known[metric].better == "higher"
+        for model, values in own.items():
+            # Of the perturbations that all three have: means over different ones do not share a scale.
+            common = pd.concat({"model": values, **dict(scale.items())}, axis=1).dropna().mean()
+            gap = common[CEILING] - common[NULL]
+            is_scale = gap > 0 if higher else gap < 0
+            rows[model, metric] = (common["model"] - common[NULL]) / gap if is_scale else np.nan
+    return pd.Series(rows, dtype=float).unstack() if rows else pd.DataFrame()
 
 
 def _technical_duplicate(
@@ -136,4 +148,4 @@ def _technical_duplicate(
     if not second.any():
         return None
     half = Reference(evaluated[first], keys)
-    return score(Prediction.from_adata(evaluated[second], half, CEILING), half, metrics)
+    return score(Prediction.from_adata(evaluated[second], half, CEILING, "clip"), half, metrics)

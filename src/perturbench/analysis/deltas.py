@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.spatial.distance import cdist
 
-from perturbench.analysis.comparisons import pearson, squared_distances
+from perturbench.analysis.comparisons import pearson
 from perturbench.analysis.differential import rank_sum
-from perturbench.analysis.metrics import register_side_metric
-from perturbench.analysis.ranks import rank_of_matches
+from perturbench.analysis.metrics import find_comparison, register_side_metric
+from perturbench.analysis.ranks import rank_of_matches, same_rows
 
 if TYPE_CHECKING:
     from perturbench.analysis.statistics import Prediction, Reference
@@ -74,53 +73,37 @@ def r2_weighted(reference: Reference, prediction: Prediction) -> np.ndarray:
         return np.where(total > 0, 1 - wmse(reference, prediction) / total, np.nan)
 
 
-def _discrimination(reference: Reference, prediction: Prediction, norm: Literal["l1", "l2", "cosine"]) -> np.ndarray:
-    """Return 1 - the transposed rank of the changes, each pair's own target genes left out."""
-    position = {gene: column for column, gene in enumerate(reference.genes)}
+def _discrimination(reference: Reference, prediction: Prediction, norm: str) -> np.ndarray:
+    """Return 1 - the transposed rank of the changes.
+
+    All genes that are perturbed in the state are left out, for every pair: were only a pair's own target left out, the
+    targets of the others would give it away, and a constant prediction would seem to discriminate.
+    """
     values = np.full(len(reference.pairs), np.nan)
     present = ~np.isnan(prediction.means).any(axis=1)
     for state in range(len(reference.states)):
         pairs = reference.pairs_of_state(state)
+        targets = {name for pair in pairs for name in reference.keys.singles(reference.pairs[pair][1])}
+        kept = ~reference.genes.isin(targets)
         pairs = pairs[present[pairs]]
-        observed = reference.means[pairs] - reference.control_means[pairs]
-        predicted = prediction.means[pairs] - reference.control_means[pairs]
-        matrix = _distance_parts(observed, predicted, norm)
-        for row, pair in enumerate(pairs):
-            targets = [position[g] for g in reference.keys.singles(reference.pairs[pair][1]) if g in position]
-            matrix[row] = _without_targets(matrix[row], observed, predicted[row], targets, norm)
-        values[pairs] = 1 - rank_of_matches(matrix.T, "lower")
+        if not len(pairs) or not kept.any():
+            continue
+        control = reference.control_means[pairs]
+        observed, predicted = ((side.means[pairs] - control)[:, kept] for side in (reference, prediction))
+        comparison = find_comparison(_NORMS[norm])
+        matrix = comparison.matrix(observed, same_rows(predicted))
+        values[pairs] = 1 - rank_of_matches(matrix.T, comparison.better)
     return values
 
 
-def _distance_parts(observed: np.ndarray, predicted: np.ndarray, norm: str) -> np.ndarray:
-    """Return what a distance is made of: sums over genes for l1 and l2, dot products for the cosine."""
-    if norm == "l1":
-        return cdist(predicted, observed, "cityblock")
-    return squared_distances(observed, predicted) if norm == "l2" else predicted @ observed.T
+_NORMS = {"l1": "mae", "l2": "rmse", "cosine": "cosine"}
 
 
-def _without_targets(
-    parts: np.ndarray, observed: np.ndarray, predicted: np.ndarray, targets: list[int], norm: str
-) -> np.ndarray:
-    """Return a prediction's distances to all observations without the target genes, ``(n,)``."""
-    gone = predicted[targets] - observed[:, targets]
-    if norm == "l1":
-        return parts - np.abs(gone).sum(axis=1)
-    if norm == "l2":
-        return np.maximum(parts - (gone**2).sum(axis=1), 0.0)
-    kept = np.setdiff1d(np.arange(observed.shape[1]), targets)
-    length = np.linalg.norm(predicted[kept]) * np.sqrt(
-        np.maximum((observed**2).sum(axis=1) - (observed[:, targets] ** 2).sum(axis=1), 0.0)
-    )
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return 1 - np.where(length > 0, (parts - observed[:, targets] @ predicted[targets]) / length, 0.0)
-
-
-def _register(norm: Literal["l1", "l2", "cosine"]) -> None:
+def _register(norm: str) -> None:
     @register_side_metric(f"pds_{norm}", better="higher", source="Virtual Cell Challenge 2025")
     def score(reference: Reference, prediction: Prediction) -> np.ndarray:
         return _discrimination(reference, prediction, norm)
 
 
-for _norm in ("l1", "l2", "cosine"):
+for _norm in _NORMS:
     _register(_norm)

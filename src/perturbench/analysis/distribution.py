@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from perturbench.analysis.statistics import Prediction, Reference, Side
 
 N_COMPONENTS = 256
-#: At most this many cells of a pair are compared, evenly spaced: distances between all cells grow with their square.
+#: At most this many cells of a pair are compared: distances between all cells grow with their square.
 MAX_CELLS = 1000
+#: Fewer predicted cells are no distribution: one cell has no spread to compare, a few can be placed to win.
+MIN_PREDICTED_CELLS = 20
 #: Beyond this many genes the principal axes come from an iterative solver instead of the covariance matrix.
 _COVARIANCE_GENES = 3000
 
@@ -71,15 +73,15 @@ def _projected(side: Side, reference: Reference) -> list[np.ndarray]:
         flat, points = np.concatenate(codes), np.concatenate(parts)
         order = np.argsort(flat, kind="stable")
         groups = np.split(points[order], np.cumsum(np.bincount(flat, minlength=len(reference.pairs)))[:-1])
-        return [_evenly(group) for group in groups]
+        return [_sampled(group) for group in groups]
 
     return side.remember("projected", make)
 
 
-def _evenly(group: np.ndarray) -> np.ndarray:
+def _sampled(group: np.ndarray) -> np.ndarray:
     if len(group) <= MAX_CELLS:
         return group
-    return group[np.linspace(0, len(group) - 1, MAX_CELLS).round().astype(int)]
+    return group[np.random.default_rng(len(group)).permutation(len(group))[:MAX_CELLS]]
 
 
 def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -89,14 +91,14 @@ def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _within(square: np.ndarray) -> float:
-    """Return the mean over pairs of different cells (unbiased); 0 for a single cell."""
+    """Return the mean over pairs of different cells (unbiased)."""
     n = len(square)
-    return float((square.sum() - np.trace(square)) / (n * (n - 1))) if n > 1 else 0.0
+    return float((square.sum() - np.trace(square)) / (n * (n - 1)))
 
 
 def _per_pair(reference: Reference, prediction: Prediction, distance: Any) -> np.ndarray:
     values = [
-        distance(x, y) if len(x) and len(y) else np.nan
+        distance(x, y) if len(x) > 1 and len(y) >= MIN_PREDICTED_CELLS else np.nan
         for x, y in zip(_projected(reference, reference), _projected(prediction, reference), strict=True)
     ]
     return np.array(values, dtype=float)
@@ -104,7 +106,10 @@ def _per_pair(reference: Reference, prediction: Prediction, distance: Any) -> np
 
 @register_side_metric("energy_pca", better="lower", needs="cells", source="Szekely & Rizzo 2013")
 def energy(reference: Reference, prediction: Prediction) -> np.ndarray:
-    """Energy distance ``2 E|X-Y| - E|X-X'| - E|Y-Y'|``, within-terms unbiased; may be slightly below 0."""
+    """Energy distance ``2 E|X-Y| - E|X-X'| - E|Y-Y'|``, within-terms unbiased; may be slightly below 0.
+
+    NaN with fewer than 20 predicted cells or two observed ones.
+    """
 
     def distance(x: np.ndarray, y: np.ndarray) -> float:
         between = np.sqrt(_distances(x, y)).mean()
@@ -117,12 +122,13 @@ def energy(reference: Reference, prediction: Prediction) -> np.ndarray:
 def mmd(reference: Reference, prediction: Prediction) -> np.ndarray:
     """Squared maximum mean discrepancy, unbiased; mean over Gaussian kernels of 1/4 to 4 times the median distance.
 
-    The median is that of the observed cells of the pair, so that a prediction cannot choose its own scale.
+    The median is that of the observed cells of the pair, so that a prediction cannot choose its own scale. NaN with
+    fewer than 20 predicted cells or two observed ones.
     """
 
     def distance(x: np.ndarray, y: np.ndarray) -> float:
         xx, xy, yy = _distances(x, x), _distances(x, y), _distances(y, y)
-        median = np.median(xx[np.triu_indices(len(x), 1)]) if len(x) > 1 else np.median(xy)
+        median = np.median(xx[np.triu_indices(len(x), 1)])
         if median == 0:
             return np.nan
         values = []

@@ -34,10 +34,13 @@ class Evaluation:
         columns, ``value``. NaN where the metric is undefined.
     summary
         One row per model, one column per metric: the mean over perturbations where defined.
+    undefined
+        The same shape: the share of perturbations without a value. A mean over few is not one over all.
     """
 
     scores: pd.DataFrame
     summary: pd.DataFrame
+    undefined: pd.DataFrame
 
 
 def evaluate(
@@ -101,7 +104,9 @@ def evaluate(
     if not tables:
         raise PerturbenchError("no predictions given; pass a dict of model name to AnnData.")
     scores = pd.concat(tables, ignore_index=True)
-    return Evaluation(scores, summarise(scores, [metric.name for metric in chosen]))
+    names = [metric.name for metric in chosen]
+    undefined = summarise(scores.assign(value=scores["value"].isna().astype(float)), names)
+    return Evaluation(scores, summarise(scores, names), undefined)
 
 
 def score(prediction: Prediction, reference: Reference, metrics: Sequence[Metric]) -> pd.DataFrame:

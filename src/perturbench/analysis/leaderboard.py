@@ -25,7 +25,8 @@ def leaderboard(scores: pd.DataFrame, metrics: Sequence[Metric], anchors: pd.Dat
     scores
         Long form: ``model``, ``seed``, ``metric``, ``value``, one row per perturbation.
     metrics
-        The metrics to show, the first of which orders the models.
+        The metrics to show, the first of which orders the models; those with undefined values come last, so that
+        none wins by leaving perturbations out.
     anchors
         Scores of the split's anchors, for normalised values; see :func:`perturbench.analysis.anchors.anchor_scores`.
 
@@ -62,8 +63,8 @@ def leaderboard(scores: pd.DataFrame, metrics: Sequence[Metric], anchors: pd.Dat
             row[f"{metric.name}_undefined"] = values["undefined"].mean()
         rows.append(row)
     first = metrics[0]
-    table = pd.DataFrame(rows).sort_values([first.name, "model"], ascending=[first.better == "lower", True])
-    return table.reset_index(drop=True)
+    order = [f"{first.name}_undefined", first.name, "model"]
+    return pd.DataFrame(rows).sort_values(order, ascending=[True, first.better == "lower", True], ignore_index=True)
 
 
 def metric_names(table: pd.DataFrame) -> list[str]:
@@ -72,12 +73,14 @@ def metric_names(table: pd.DataFrame) -> list[str]:
 
 
 def format_leaderboard(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a leaderboard as text: ``mean ± sd``, and a dash where a metric is undefined."""
+    """Return a leaderboard as text: ``mean ± sd``, the share of perturbations it is over if not all, a dash if none."""
     text = table[["model", "seeds"]].astype(str)
     for name in metric_names(table):
         cells = []
-        for mean, sd in zip(table[name], table[f"{name}_sd"], strict=True):
-            cells.append("-" if pd.isna(mean) else f"{mean:.4f}" + ("" if pd.isna(sd) else f" ± {sd:.4f}"))
+        for mean, sd, undefined in zip(table[name], table[f"{name}_sd"], table[f"{name}_undefined"], strict=True):
+            spread = "" if pd.isna(sd) else f" ± {sd:.4f}"
+            share = f" (of {1 - undefined:.0%})" if undefined > 0 else ""
+            cells.append("-" if pd.isna(mean) else f"{mean:.4f}{spread}{share}")
         text[name] = cells
     return text
 

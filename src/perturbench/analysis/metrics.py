@@ -22,7 +22,7 @@ from typing import Any, Literal
 import numpy as np
 import yaml
 
-from perturbench.analysis.ranks import rank_of_matches
+from perturbench.analysis.ranks import rank_of_matches, same_rows
 from perturbench.analysis.statistics import Prediction, Reference, Side
 from perturbench.errors import PerturbenchError, listing, require_choice
 
@@ -276,7 +276,7 @@ def _rank(
     for state in range(len(reference.states)):
         here = np.flatnonzero((reference.state_of_pair == state) & present)
         if len(here):
-            make = partial(comparison.matrix, observed[here], predicted[here])
+            make = partial(comparison.matrix, observed[here], same_rows(predicted[here]))
             matrix = prediction.remember(("matrix", comparison.name, aggregation.name, state), make)
             values[here] = rank_of_matches(matrix.T if transposed else matrix, comparison.better)
     return values

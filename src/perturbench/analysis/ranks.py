@@ -8,6 +8,8 @@ import numpy as np
 
 #: Two values closer than this fraction of the typical one are a tie: predictions are float32 and tell no more.
 TIE = 1e-7
+#: Two rows are the same if no value differs by more than this fraction of the largest.
+SAME = 2e-6
 
 
 def rank_of_matches(matrix: np.ndarray, better: Literal["lower", "higher"]) -> np.ndarray:
@@ -41,3 +43,24 @@ def rank_of_matches(matrix: np.ndarray, better: Literal["lower", "higher"]) -> n
     np.fill_diagonal(tie, False)
     nearer = (gap < 0) & ~tie
     return (nearer.sum(axis=0) + 0.5 * tie.sum(axis=0)) / (n - 1)
+
+
+def same_rows(rows: np.ndarray) -> np.ndarray:
+    """Return rows with those that differ by no more than float32 tells made exactly equal, ``(n, n_features)``.
+
+    A model that predicts the same for every perturbation does so up to the rounding of its arithmetic; without this the
+    rounding would rank its predictions at random.
+    """
+    tolerance = SAME * np.abs(rows).max(initial=0.0)
+    direction = np.random.default_rng(0).normal(size=rows.shape[1])
+    place = rows @ direction
+    order = np.argsort(place, kind="stable")
+    # Equal rows are near each other along any direction; only such neighbours are compared gene by gene.
+    near = np.diff(place[order]) <= tolerance * np.abs(direction).sum()
+    if not near.any():
+        return rows
+    same = rows.copy()
+    for before, after in zip(order[:-1][near], order[1:][near], strict=True):
+        if np.abs(same[before] - rows[after]).max() <= tolerance:
+            same[after] = same[before]
+    return same

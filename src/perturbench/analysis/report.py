@@ -103,4 +103,7 @@ def _details(board: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _records(table: pd.DataFrame | None) -> list[dict[Any, Any]]:
     """Return the rows of a table as text, nothing if there is none."""
-    return [] if table is None else table.round(4).astype(object).where(table.notna(), "").to_dict("records")
+    if table is None:
+        return []
+    table = table.assign(**{name: table[name].map("{:.2g}".format) for name in table if name in ("pvalue", "adjusted")})
+    return table.round(4).astype(object).where(table.notna(), "").to_dict("records")

@@ -139,6 +139,9 @@ class Reference(Side):
                 f"covariates {listing(taken)} are named like columns of the scores ({listing(SCORE_COLUMNS)}); "
                 "rename them in obs."
             )
+        if adata.var_names.has_duplicates:
+            doubled = adata.var_names[adata.var_names.duplicated()]
+            raise PerturbenchError(f"the reference has gene names that occur more than once: {listing(doubled)}.")
         groups = Groups.from_obs(adata.obs, keys)
         self.name, self.keys, self.genes = "observed", keys, adata.var_names
         self.pairs = groups.pairs()

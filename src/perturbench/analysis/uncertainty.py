@@ -10,6 +10,8 @@ from scipy.stats import wilcoxon
 
 from perturbench.analysis.evaluation import WHOLE_SPLIT
 
+#: A difference of this fraction of the values is rounding.
+SAME = 1e-9
 _NOT_STATE = ("model", "seed", "metric", "perturbation", "value")
 
 
@@ -18,8 +20,9 @@ def bootstrap_intervals(
 ) -> pd.DataFrame:
     """Return percentile bootstrap intervals of each model's mean over perturbations.
 
-    Perturbations are drawn with replacement within each state. Seeds of a model are averaged first: they are not
-    independent perturbations.
+    Perturbations are drawn with replacement within each state; states with one perturbation are drawn together. Seeds
+    of a model are averaged first: they are not independent perturbations. There is no interval for a value of the
+    whole split, or with fewer than two perturbations.
 
     Parameters
     ----------
@@ -41,11 +44,12 @@ def bootstrap_intervals(
         own = _per_perturbation(own, states)
         rng = np.random.default_rng(seed)
         total, count = np.zeros(n_resamples), 0
-        for _, state in own.groupby(states) if states else [((), own)]:
-            values = state["value"].to_numpy()
+        for values in _strata(own, states):
             total += values[rng.integers(0, len(values), (n_resamples, len(values)))].sum(axis=1)
             count += len(values)
-        low, high = np.quantile(total / count, [(1 - level) / 2, (1 + level) / 2]) if count else (np.nan, np.nan)
+        whole = (own["perturbation"] == WHOLE_SPLIT).any()
+        bounds = [(1 - level) / 2, (1 + level) / 2]
+        low, high = np.quantile(total / count, bounds) if count > 1 and not whole else (np.nan, np.nan)
         rows.append((model, metric, own["value"].mean(), low, high, count))
     return pd.DataFrame(rows, columns=["model", "metric", "mean", "low", "high", "n"])
 
@@ -69,6 +73,7 @@ def paired_tests(scores: pd.DataFrame) -> pd.DataFrame:
         wide = own.pivot_table(index=["perturbation", *states], columns="model", values="value", aggfunc="mean")
         for model, other in combinations(sorted(wide.columns), 2):
             difference = (wide[model] - wide[other]).dropna()
+            difference[difference.abs() <= SAME * wide[[model, other]].abs().max(axis=None)] = 0.0
             n, pvalue = len(difference), np.nan
             if n > 1:
                 pvalue = 1.0 if (difference == 0).all() else float(wilcoxon(difference).pvalue)
@@ -78,6 +83,13 @@ def paired_tests(scores: pd.DataFrame) -> pd.DataFrame:
     for _, own in table.groupby("metric"):
         table.loc[own.index, "adjusted"] = _holm(own["pvalue"].to_numpy(dtype=float))
     return table
+
+
+def _strata(own: pd.DataFrame, states: list[str]) -> list[np.ndarray]:
+    """Return the values of each state, those of states with one perturbation in one stratum."""
+    groups = [group["value"].to_numpy() for _, group in own.groupby(states)] if states else [own["value"].to_numpy()]
+    lone = [values for values in groups if len(values) == 1]
+    return [values for values in groups if len(values) > 1] + ([np.concatenate(lone)] if lone else [])
 
 
 def _per_perturbation(own: pd.DataFrame, states: list[str]) -> pd.DataFrame:

@@ -92,8 +92,10 @@ class Evaluator:
         ----------
         predictions
             For each model its predicted cells or one row per group, with the task's columns in ``obs``.
-        metrics, negative, missing
+        metrics, missing
             As in :func:`perturbench.analysis.evaluate`.
+        negative
+            Likewise; here negative means are clipped unless they are to be refused, as in the project's pipeline.
         """
         return evaluate(
             predictions,
