@@ -100,7 +100,7 @@ def _test_against(cells: Any, codes: np.ndarray, controls: Any, pairs: np.ndarra
 
 
 def _top(scores: np.ndarray, k: int) -> np.ndarray:
-    """Return a mask of the k largest |scores| of each row, ties by position; a score of 0 or NaN is never among them."""
+    """Return a mask of the k largest |scores| of each row, ties by position; 0 and NaN are never among them."""
     strength = np.abs(np.nan_to_num(scores, nan=-1.0))
     order = np.argsort(-strength, axis=1, kind="stable")[:, :k]
     mask = np.zeros(scores.shape, dtype=bool)
