@@ -301,6 +301,22 @@ def test_energy_is_its_definition(cells, reference):
     )
 
 
+def test_logfc_exp_by_hand(reference):
+    half = means_of(reference, reference.means / 2)
+    from perturbench.analysis.aggregations import logfc_exp
+
+    expected = np.log2((np.expm1(reference.means[0] / 2) + 0.1) / (np.expm1(reference.control_means[0]) + 0.1))
+    assert logfc_exp(half, reference)[0] == pytest.approx(expected)
+
+
+def test_duplicated_genes_are_refused(cells, reference):
+    twice = cells[:, [*range(cells.n_vars), 0]].copy()
+    with pytest.raises(PerturbenchError, match="'m' has gene names that occur more than once"):
+        Prediction.from_adata(twice, reference, "m")
+    with pytest.raises(PerturbenchError, match="the reference has gene names that occur more than once"):
+        Reference(twice, KEYS)
+
+
 @pytest.mark.shared
 @pytest.mark.parametrize("case", ["cov1", "nocov"])
 def test_agreement_with_the_published_code(shared, case):

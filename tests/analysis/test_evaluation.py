@@ -482,3 +482,24 @@ def test_ranks_agree_with_the_published_code(oracle, metric, aggregation):
         assert ((low - 1e-9 <= own["value"]) & (own["value"] <= high + 1e-9)).all(), model
         halfway = (own["n_strictly_better"] + own["n_better_or_tied"]) / 2 / (own["n"] - 1)
         assert own["value"].to_numpy() == pytest.approx(halfway.to_numpy()), model
+
+
+def test_per_state(observed, predicted):
+    result = evaluate({"m": predicted}, observed, metrics=["rmse_average", "matrix_distance_logfc"])
+    table = result.per_state()
+    assert set(table["metric"]) == {"rmse_average"}, "a value of the whole split has no state"
+    for row in table.to_dict("records"):
+        own = result.scores[
+            (result.scores["cell_type"] == row["cell_type"]) & (result.scores["metric"] == row["metric"])
+        ]
+        assert row["mean"] == pytest.approx(own["value"].mean())
+        assert row["n"] == len(own)
+        if row["n"] > 1:
+            assert row["standard_error"] == pytest.approx(own["value"].std() / np.sqrt(len(own)))
+
+
+def test_undefined_is_counted(observed, predicted):
+    few = predicted[predicted.obs["condition"] == "A"].copy()
+    result = evaluate({"all": predicted, "few": few}, observed, metrics=["rmse_average"], missing="report")
+    assert result.undefined.loc["all", "rmse_average"] == 0
+    assert 0 < result.undefined.loc["few", "rmse_average"] < 1

@@ -32,6 +32,14 @@ def logfc(side: Side, reference: Reference) -> np.ndarray:
     return np.log2(means + 0.1) - np.log2(reference.control_means + 0.1)
 
 
+@register_aggregation("logfc_exp", source="paper's code, exp=True")
+def logfc_exp(side: Side, reference: Reference) -> np.ndarray:
+    """Log2 fold change as ``logfc``, of the means taken back to normalised counts by expm1 first."""
+    _require_positive(reference)
+    means = side.positive_means if isinstance(side, Prediction) else side.means
+    return np.log2(np.expm1(means) + 0.1) - np.log2(np.expm1(reference.control_means) + 0.1)
+
+
 def _require_positive(reference: Reference) -> None:
     below = (reference.means < 0) | (reference.control_means < 0)
     if below.any():

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from perturbench.analysis.metrics import Metric, resolve_metrics
-from perturbench.analysis.statistics import Missing, Negative, Prediction, Reference
+from perturbench.analysis.statistics import SCORE_COLUMNS, Missing, Negative, Prediction, Reference
 from perturbench.data.groups import Keys
 from perturbench.errors import PerturbenchError, listing
 
@@ -41,6 +41,10 @@ class Evaluation:
     scores: pd.DataFrame
     summary: pd.DataFrame
     undefined: pd.DataFrame
+
+    def per_state(self) -> pd.DataFrame:
+        """Return the mean, its standard error and the number of perturbations of each model, metric and state."""
+        return per_state(self.scores)
 
 
 def evaluate(
@@ -141,6 +145,24 @@ def score(prediction: Prediction, reference: Reference, metrics: Sequence[Metric
         values = np.asarray(metric.function(reference, prediction), dtype=float)
         tables.append((pairs if values.ndim else whole).assign(model=prediction.name, metric=metric.name, value=values))
     return pd.concat(tables, ignore_index=True)[["model", "metric", "perturbation", *covariates, "value"]]
+
+
+def per_state(scores: pd.DataFrame) -> pd.DataFrame:
+    """Summarise scores within states.
+
+    Parameters
+    ----------
+    scores
+        Long form, see :class:`Evaluation`.
+
+    Returns
+    -------
+    ``model``, ``metric``, the covariates, ``mean``, ``standard_error`` (missing for one perturbation) and ``n``
+    (perturbations with a value).
+    """
+    states = [name for name in scores.columns if name not in SCORE_COLUMNS]
+    values = scores[scores["perturbation"] != WHOLE_SPLIT].groupby(["model", "metric", *states])["value"]
+    return values.agg(mean="mean", standard_error="sem", n="count").reset_index()
 
 
 def summarise(scores: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
