@@ -87,15 +87,6 @@ class GroupSums:
         with np.errstate(invalid="ignore", divide="ignore"):
             return self.sums / self.counts[:, None]
 
-    @property
-    def variances(self) -> np.ndarray:
-        """Variance per group with n - 1 in the denominator, ``(n_groups, n_genes)``; NaN for fewer than 2 cells."""
-        if self.squares is None:
-            raise ValueError("variances need GroupSums(..., squares=True)")
-        with np.errstate(invalid="ignore", divide="ignore"):
-            n = self.counts[:, None]
-            return np.where(n > 1, np.maximum(self.squares - self.sums**2 / n, 0.0) / (n - 1), np.nan)
-
 
 def blocks(x: Any, n_rows: int = _ROWS) -> Iterator[tuple[slice, Any]]:
     """Yield slices of rows and their values, so that a backed or huge matrix is never read whole.
