@@ -16,7 +16,7 @@ from perturbench.errors import PerturbenchError, listing, require_choice
 SECTIONS = ("data", "preprocessing", "splitter", "trainer", "prediction", "evaluation", "hpo")
 #: What the chosen model's YAML gives, and an environment or --params may change.
 OF_THE_MODEL = ("hparams", "search_space")
-_TASK_KEYS = {"title", *SECTIONS}
+_TASK_KEYS = {"title", "like", *SECTIONS}
 _MODEL_KEYS = {"target", "defaults", "published", "search_space", "trainer"}
 HYPERPARAMETERS = ("defaults", "published", "tuned")
 
@@ -42,8 +42,17 @@ class LayeredConfigLoader(OmegaConfigLoader):
             if key != "globals":
                 _ = self._params  # a mistake in the parameters is told here, not wrapped by a resolver that needs them
             return super()._resolve_from_raw_config(key, base_configs, env_configs, *rest)
-        base, env = _merge_files(base_configs), _merge_files(env_configs)
-        merged = select_parameters(base, env, OmegaConf.create(self.runtime_params or {}))
+        self._base, self._env = _merge_files(base_configs), _merge_files(env_configs)
+        return self._selected(self.runtime_params or {})
+
+    def of_every_task(self) -> dict[str, dict[str, Any]]:
+        """Return the parameters of each task, as a run of it would get them."""
+        self["parameters"]
+        tasks = {**self._base.get("tasks", {}), **self._env.get("tasks", {})}
+        return {task: self._selected({**(self.runtime_params or {}), "task": task}) for task in sorted(tasks)}
+
+    def _selected(self, runtime: dict[str, Any]) -> dict[str, Any]:
+        merged = select_parameters(self._base, self._env, OmegaConf.create(runtime))
         return OmegaConf.to_container(merged, resolve=True)  # type: ignore[return-value]
 
     @cached_property
@@ -89,7 +98,7 @@ def select_parameters(base: DictConfig, env: DictConfig, runtime: DictConfig) ->
         raise PerturbenchError(f"seed is '{chosen.seed}'; it must be a whole number of at least 0.")
     require_choice("task", chosen.task, tasks)
     require_choice("model", chosen.model, models)
-    task, model = tasks[chosen.task], models[chosen.model]
+    task, model = _with_parent(chosen.task, tasks), models[chosen.model]
     for kind, name, entry, allowed in (
         ("task", chosen.task, task, _TASK_KEYS),
         ("model", chosen.model, model, _MODEL_KEYS),
@@ -104,6 +113,20 @@ def select_parameters(base: DictConfig, env: DictConfig, runtime: DictConfig) ->
     chosen["search_space"] = OmegaConf.merge(*(layer.get("search_space") or {} for layer in (model, env, runtime)))
     chosen["hparams"] = _hyperparameters(chosen, model, env.get("hparams", {}), runtime.get("hparams", {}))
     return chosen
+
+
+def _with_parent(name: str, tasks: DictConfig) -> DictConfig:
+    """Return a task on top of the one it is ``like``."""
+    task = tasks[name]
+    if "like" not in task:
+        return task
+    require_choice(f"parent of task '{name}'", task.like, tasks)
+    parent = tasks[task.like]
+    if "like" in parent:
+        raise PerturbenchError(
+            f"task '{name}' is like '{task.like}', which is itself like '{parent.like}'; name that one."
+        )
+    return OmegaConf.merge(parent, task)
 
 
 def _hyperparameters(chosen: DictConfig, model: DictConfig, *overrides: Any) -> DictConfig:
