@@ -76,6 +76,8 @@ def _files(config: DataConfig) -> Iterator[tuple[str, ...]]:
 
 def _tasks(env: str | None) -> list[tuple[str, str, DataConfig]]:
     """Return name, title and data of each task of the project."""
+    from kedro.config import MissingConfigException
+
     from perturbench.config import DataConfig
     from perturbench.config_loader import LayeredConfigLoader
 
@@ -88,7 +90,7 @@ def _tasks(env: str | None) -> list[tuple[str, str, DataConfig]]:
             loader = LayeredConfigLoader(str(root / "conf"), env, base_env="base", default_run_env="local")
             tasks = loader.of_every_task()
         return [(task, given["title"], DataConfig(**given["data"])) for task, given in tasks.items()]
-    except ValueError as error:
+    except (ValueError, MissingConfigException) as error:
         raise click.ClickException(str(error)) from error
 
 

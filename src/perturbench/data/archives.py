@@ -38,7 +38,7 @@ def unpack(archive: Path, target: Path) -> None:
             else:
                 with gzip.open(archive) as source, partial.open("wb") as sink:
                     shutil.copyfileobj(source, sink, 1 << 20)
-    except (EOFError, gzip.BadGzipFile, zlib.error, tarfile.TarError) as error:
+    except (EOFError, gzip.BadGzipFile, zlib.error, tarfile.TarError, ValueError) as error:
         raise PerturbenchError(
             f"'{archive}' cannot be unpacked: {error}. Delete it to have it downloaded again."
         ) from error
@@ -49,8 +49,7 @@ def _untar(archive: Path, folder: Path) -> None:
         files = [member for member in tar.getmembers() if member.isfile()]
         if not files:
             raise tarfile.ReadError("no files in it")
-        folders = [PurePosixPath(member.name).parent.parts for member in files]
-        shared = len(os.path.commonprefix(folders))
+        shared = os.path.commonpath([str(PurePosixPath(member.name).parent) for member in files])
         for member in files:
-            member.name = str(PurePosixPath(*PurePosixPath(member.name).parts[shared:]))
+            member.name = str(PurePosixPath(member.name).relative_to(shared))
         tar.extractall(folder, members=files, filter="data")
