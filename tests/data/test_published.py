@@ -207,6 +207,32 @@ def test_unpacking_that_was_killed_is_done_again(offer, tmp_path):
     assert (tmp_path / "x.h5ad").read_bytes() == BODY
 
 
+def test_file_half_unpacked_by_hand_is_not_taken_for_the_archives(offer, tmp_path):
+    packed = gzip.compress(BODY)
+    (tmp_path / "x.h5ad.gz").write_bytes(packed)
+    (tmp_path / "x.h5ad").write_bytes(BODY[:100])
+    remote = RemoteFile("x.h5ad.gz", "http://127.0.0.1:9/x", checksum=md5(packed))
+    with pytest.raises(PerturbenchError, match=r"x\.h5ad' is not known to be all that 'x\.h5ad\.gz' holds\. Delete it"):
+        fetch_file(remote, tmp_path)
+    (tmp_path / "x.h5ad").unlink()
+    fetch_file(remote, tmp_path)
+    assert (tmp_path / "x.h5ad").read_bytes() == BODY
+
+
+def test_archive_is_checked_anew_when_its_pin_is_corrected(offer, server, tmp_path):
+    packed = gzip.compress(BODY)
+    fetch_file(offer("x.h5ad.gz", packed), tmp_path)
+    assert fetch_file(offer("x.h5ad.gz", packed, checksum=md5(packed)), tmp_path).matches
+    assert len(server.asked) == 1
+
+
+def test_files_of_a_shared_folder_need_no_writing(offer, tmp_path, monkeypatch):
+    remote = offer()
+    fetch_file(remote, tmp_path)
+    monkeypatch.setattr(published, "FileLock", None)
+    assert fetch_file(remote, tmp_path)
+
+
 @pytest.mark.parametrize("mode", ["w:gz", "w"])
 @pytest.mark.parametrize("top", ["splits/", "./splits/", ""])
 def test_tar_becomes_a_folder(offer, tmp_path, mode, top):

@@ -114,9 +114,12 @@ def fetch_file(remote: RemoteFile, folder: Path, *, accept: bool = False, patien
         If it cannot be downloaded, written or unpacked, or has another checksum; it is then not there.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / f".{remote.name}.lock"):
-            record = read_record(remote, folder) or _bring(remote, folder, accept, patience)
+        # Before the lock, which a shared folder that is read-only would not let be made.
+        record = read_record(remote, folder)
+        if record is None:
+            folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(folder / f".{remote.name}.lock"):
+                record = read_record(remote, folder) or _bring(remote, folder, accept, patience)
     except DownloadError as error:
         raise PerturbenchError(_by_hand(remote, folder, error)) from error
     except OSError as error:
@@ -169,18 +172,26 @@ def state_of(remote: RemoteFile, folder: Path) -> FileState:
 
 def read_record(remote: RemoteFile, folder: Path) -> Record | None:
     """Return the record of a file; ``None`` if there is none of this very file and pinned checksum."""
-    target = folder / remote.unpacked
+    record = _record_of(folder / remote.unpacked)
+    return record if record and record.pinned == remote.checksum else None
+
+
+def _record_of(target: Path) -> Record | None:
     try:
         record = Record(**json.loads(_record_path(target).read_text()))
         stat = target.stat()
     except (OSError, ValueError, TypeError):
         return None
-    same = (record.size, record.modified, record.pinned) == (stat.st_size, stat.st_mtime_ns, remote.checksum)
-    return record if same else None
+    return record if (record.size, record.modified) == (stat.st_size, stat.st_mtime_ns) else None
 
 
 def _bring(remote: RemoteFile, folder: Path, accept: bool, patience: Patience | None) -> Record:
     target, archive = folder / remote.unpacked, folder / remote.name
+    if archive != target and archive.exists() and target.exists() and _record_of(target) is None:
+        raise PerturbenchError(
+            f"'{target}' is not known to be all that '{archive.name}' holds. Delete it to have it unpacked again, or "
+            f"delete '{archive.name}' to use it as it is."
+        )
     if archive.exists() or target.exists():
         facts = _check(remote, archive if archive.exists() else target, accept)
     else:
