@@ -96,7 +96,7 @@ def test_leaderboard_figure_and_report(task):
     assert {trace.name for trace in figure.data} == {"perfect", "twice"}
     page = write_report(lazy, board, anchors, comparisons, figure, *task[2:4], log, SETTINGS, "mine", "<Mine>")
     assert "&lt;Mine&gt;" in page, "text is escaped"
-    assert "no (state, perturbation) pair is in two parts</td><td class=\"text\">passed" in page
+    assert 'no (state, perturbation) pair is in two parts</td><td class="text">passed' in page
     assert "Plotly.newPlot" in page
     assert "http://" not in page.split("<script")[0] and "cdn.plot.ly" not in page.split("Plotly.newPlot")[-1]
 

@@ -75,7 +75,7 @@ def split_cells(obs: pd.DataFrame, keys: Keys, method: str, rules: SplitRules, s
 
 
 def _pair_labels(groups: Groups, selection: Selection, heldout: Mapping[Pair, str]) -> np.ndarray:
-    """Return the code of the part of each state and perturbation, controls in training, ``(n_states, n_conditions)``."""
+    """Return the part of each state and perturbation, controls in training, as codes ``(n_states, n_conditions)``."""
     states = {state: code for code, state in enumerate(groups.states)}
     conditions = {name: code for code, name in enumerate(groups.conditions)}
     table = np.full((len(states), len(conditions)), UNUSED, dtype=np.int8)

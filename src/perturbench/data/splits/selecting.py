@@ -83,9 +83,7 @@ def select(groups: Groups, rules: SplitRules, rng: np.random.Generator) -> Selec
     dropped = _draw_dropped(pairs, keys, rules.downsample_fraction, rng)
     pairs = [pair for pair in pairs if dropped.isdisjoint(keys.singles(pair[1]))]
     pairs = _keep_per_state(pairs, states, rules, rng)
-    train_pairs = [
-        pair for pair in everything if pair[0] in train_states and dropped.isdisjoint(keys.singles(pair[1]))
-    ]
+    train_pairs = [pair for pair in everything if pair[0] in train_states and dropped.isdisjoint(keys.singles(pair[1]))]
     return Selection(keys, states, pairs, train_states, train_pairs)
 
 
