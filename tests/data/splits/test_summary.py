@@ -36,20 +36,3 @@ def test_summary_counts_every_cell_once():
         own = table[table["split"] == part]
         assert own["perturbations"].sum() == len(pairs_of(obs, split, part))
         assert own["imbalance"].iloc[0] == imbalance(own["perturbations"].to_numpy())
-
-
-@pytest.mark.parametrize(
-    ("counts", "balance"), [((188, 188, 188), 1), ((188, 50, 117), 0.9), ((188, 81, 30), 0.8), ((188, 33, 33), 0.7)]
-)
-def test_balance_series(counts, balance):
-    """The four screens of Srivatsan20 are named by their normalised entropy."""
-    names = ("a549", "k562", "mcf7")
-    obs = screen_obs(states=names, singles=188, cells=1)
-    rules = SplitRules(perturbations_per_state=dict(zip(names, counts, strict=True)))
-    split = split_cells(obs, KEYS, "transfer", rules, 42)
-    table = split_summary(split, Groups.from_obs(obs, KEYS))
-    used = table[table["split"] == "used"]
-    assert used["perturbations"].tolist() == list(counts)
-    assert used["imbalance"].iloc[0] == pytest.approx(1 - balance, abs=0.015)
-    assert used["controls"].tolist() == [9, 9, 9]
-    assert table[table["split"] == "train"]["controls"].gt(0).tolist() == [True] * 3

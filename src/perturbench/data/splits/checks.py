@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from perturbench.data.groups import pair_name, state_name
+from perturbench.data.groups import pair_name
 from perturbench.data.splits.holding_out import partners_of
-from perturbench.data.splits.parts import PARTS, count_cells, of_controls, without_controls
+from perturbench.data.splits.parts import PARTS, SplitCounts
 from perturbench.data.splits.selecting import pairs_by_state
 from perturbench.errors import PerturbenchError, listing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from perturbench.data.groups import Groups, Keys, Pair
+    from perturbench.data.groups import Groups, Pair
 
 logger = logging.getLogger(__name__)
 PASSED, REPORTED, REFUSED = "passed", "reported", "refused"
@@ -40,46 +40,6 @@ class Finding:
         if not self.message:
             return PASSED
         return REFUSED if self.refused else REPORTED
-
-
-@dataclass(frozen=True)
-class SplitCounts:
-    """What the checks look at.
-
-    Attributes
-    ----------
-    keys
-        How perturbations are written.
-    pairs
-        (State, perturbation) pairs of each part, sorted.
-    states
-        Names of the states.
-    has_cells, controls
-        Whether a part has perturbed cells of a state, and its control cells, ``(n_parts, n_states)``.
-    """
-
-    keys: Keys
-    pairs: dict[str, list[Pair]]
-    states: list[str]
-    has_cells: np.ndarray
-    controls: np.ndarray
-
-    @classmethod
-    def of(cls, split: pd.Series, groups: Groups) -> SplitCounts:
-        """Count a split."""
-        cells = count_cells(split, groups)[: len(PARTS)]
-        perturbed = without_controls(cells, groups) > 0
-        pairs = {
-            part: [(groups.states[s], groups.conditions[c]) for s, c in np.argwhere(there)]
-            for part, there in zip(PARTS, perturbed, strict=True)
-        }
-        states = [state_name(state) for state in groups.states]
-        return cls(groups.keys, pairs, states, perturbed.any(axis=2), of_controls(cells, groups))
-
-    @property
-    def heldout(self) -> list[tuple[str, Pair]]:
-        """Part and pair of everything that is not in training."""
-        return [(part, pair) for part in ("val", "test") for pair in self.pairs[part]]
 
 
 def check_split(split: pd.Series, groups: Groups, *, method: str = "csv", strict: bool = False) -> None:

@@ -1,14 +1,17 @@
-"""The parts of a split, and how many cells of each state and perturbation are in them."""
+"""The parts of a split, and what is in them."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from perturbench.data.groups import state_name
+
 if TYPE_CHECKING:
-    from perturbench.data.groups import Groups
+    from perturbench.data.groups import Groups, Keys, Pair
 
 PARTS = ("train", "val", "test")
 
@@ -48,3 +51,43 @@ def of_controls(cells: np.ndarray, groups: Groups) -> np.ndarray:
     if groups.control_code is None:
         return np.zeros(cells.shape[:-1], dtype=cells.dtype)
     return cells[..., groups.control_code]
+
+
+@dataclass(frozen=True)
+class SplitCounts:
+    """What checks look at.
+
+    Attributes
+    ----------
+    keys
+        How perturbations are written.
+    pairs
+        (State, perturbation) pairs of each part, sorted.
+    states
+        Names of the states.
+    has_cells, controls
+        Whether a part has perturbed cells of a state, and its control cells, ``(n_parts, n_states)``.
+    """
+
+    keys: Keys
+    pairs: dict[str, list[Pair]]
+    states: list[str]
+    has_cells: np.ndarray
+    controls: np.ndarray
+
+    @classmethod
+    def of(cls, split: pd.Series, groups: Groups) -> SplitCounts:
+        """Count a split."""
+        cells = count_cells(split, groups)[: len(PARTS)]
+        perturbed = without_controls(cells, groups) > 0
+        pairs = {
+            part: [(groups.states[s], groups.conditions[c]) for s, c in np.argwhere(there)]
+            for part, there in zip(PARTS, perturbed, strict=True)
+        }
+        states = [state_name(state) for state in groups.states]
+        return cls(groups.keys, pairs, states, np.asarray(perturbed.any(axis=2)), of_controls(cells, groups))
+
+    @property
+    def heldout(self) -> list[tuple[str, Pair]]:
+        """Part and pair of everything that is not in training."""
+        return [(part, pair) for part in ("val", "test") for pair in self.pairs[part]]

@@ -144,7 +144,7 @@ def _keep_per_state(
             f"states are: {listing(names, 40)}."
         )
     own_of = pairs_by_state(pairs)
-    kept = []
+    kept: list[Pair] = []
     for name, state in names.items():
         own = own_of.get(state, [])
         n_wanted = wanted.get(name, len(own))
