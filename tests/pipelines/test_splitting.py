@@ -59,7 +59,7 @@ LINES, DRUGS = ("a172", "t98g", "u87mg"), ("none", "lapatinib", "nintedanib", "t
 CYTOKINES = ("IFNB", "IFNG", "INS", "TGFB", "TNFA")
 SCREENS = {
     "srivatsan20": (188, {"cell_type": ("a549", "k562", "mcf7")}),
-    "frangieh21": (20, {"treatment": ("none", "IFNγ", "co-culture")}),
+    "frangieh21": (20, {"treatment": ("none", "IFN\u03b3", "co-culture")}),
     "jiang24": (20, {"cell_type": ("a549", "bxpc3", "hap1", "ht29", "k562", "mcf7"), "treatment": CYTOKINES}),
     "mcfaline23": (20, {"cell_type": LINES, "treatment": DRUGS}),
     "papalexi21": (25, {"replicate": ("rep_1", "rep_2", "rep_3")}),
