@@ -7,13 +7,15 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from perturbench.data.groups import Groups, Keys
-from perturbench.data.splits import SplitRules, check_split, split_cells, split_checks, split_summary
+from perturbench.data.splits import SplitRules, check_split, read_split, split_cells, split_checks, split_summary
 
 N_CELLS, N_LINES, N_TREATMENTS, N_PERTURBATIONS = 1_600_000, 6, 5, 220
 KEYS = Keys(covariates=("cell_type", "treatment"))
@@ -72,6 +74,13 @@ def rows(names):
         if name in names or not names:
             seconds, _ = timed(split_cells, obs, KEYS, name, rules, 0)
             yield name, seconds, per_pair(obs, 40, label), "label pair after pair by a mask, 40 pairs scaled to all"
+    if "csv" in names or not names:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "split.csv"
+            split.to_csv(path)
+            seconds, _ = timed(read_split, path, obs, KEYS)
+            baseline, _ = timed(lambda: pd.read_csv(path, index_col=0).loc[obs.index])
+        yield "csv", seconds, baseline, "pandas.read_csv and loc, unchecked"
     for name, function in (("check_split", check_split), ("split_checks", split_checks), ("summary", split_summary)):
         if name in names or not names:
             seconds, _ = timed(function, split, groups)

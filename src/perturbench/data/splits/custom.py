@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from perturbench.data.groups import Groups
@@ -43,19 +44,21 @@ def read_split(path: str | Path, obs: pd.DataFrame, keys: Keys, *, strict: bool 
     if table.loc[0, "split"] not in PARTS and table.loc[0, "cell"] not in obs.index:
         table = table.iloc[1:]
     table = table.dropna(subset=["split"])
-    if table["cell"].duplicated().any():
-        raise PerturbenchError(
-            f"split file '{path}' names cells twice: {listing(table.loc[table['cell'].duplicated(), 'cell'])}."
-        )
     for label in table["split"].unique():
         require_choice(f"split label in '{path}'", label, PARTS)
-    strangers = table.loc[~table["cell"].isin(obs.index), "cell"]
+    rows = obs.index.get_indexer(table["cell"])
+    strangers = table.loc[rows < 0, "cell"]
     if len(strangers):
         raise PerturbenchError(
             f"split file '{path}' names {len(strangers)} cells that the data does not have: "
             f"{listing(sorted(strangers))}; cells are named like '{obs.index[0]}'."
         )
-    split = table.set_index("cell")["split"].reindex(obs.index)
+    twice = np.bincount(rows, minlength=len(obs)) > 1
+    if twice.any():
+        raise PerturbenchError(f"split file '{path}' names cells twice: {listing(obs.index[twice])}.")
+    labels = np.full(len(obs), np.nan, dtype=object)
+    labels[rows] = table["split"]
+    split = pd.Series(labels, index=obs.index, name="split")
     check_split(split, Groups.from_obs(obs, keys), strict=strict)
     return split
 

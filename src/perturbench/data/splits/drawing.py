@@ -61,11 +61,10 @@ def split_cells(obs: pd.DataFrame, keys: Keys, method: str, rules: SplitRules, s
     selection = select(groups, rules, rng)
     heldout = HOLD_OUT[method](selection, rules, rng)
     if not heldout:
-        largest = max(map(len, selection.by_state().values()), default=0)
         raise PerturbenchError(
-            f"the {method} split holds nothing out: no state has enough perturbations for "
-            f"max_heldout_fraction_per_covariate={rules.max_heldout_fraction_per_covariate} (largest has {largest}), "
-            f"or every perturbation must stay in training in min_train_covariates={rules.min_train_covariates} states."
+            f"the {method} split holds nothing out of {len(selection.pairs)} perturbations in {len(selection.states)} "
+            f"states: max_heldout_fraction_per_covariate={rules.max_heldout_fraction_per_covariate} of each state's is "
+            f"less than one, or all must stay in training in min_train_covariates={rules.min_train_covariates} states."
         )
     codes = _pair_labels(groups, selection, heldout)[groups.state_codes, groups.condition_codes]
     _split_controls(codes, obs.index, groups, heldout, rules, rng)

@@ -31,7 +31,7 @@ class SplitRules:
     min_train_covariates
         In at least this many states a perturbation stays in training (``transfer``; single ones for ``manual``).
     test_fraction
-        Of what is held out, the fraction that is test; the rest is val. Of controls also for ``unseen``.
+        Of what is held out, the fraction that is test; the rest is val. For ``unseen``, of the controls alone.
     train_control_fraction
         Fraction of a state's control cells in training; the rest goes to val and test.
     heldout_states

@@ -137,7 +137,7 @@ def _keep_per_state(
 ) -> list[Pair]:
     """Draw as many perturbations of each state as are asked for."""
     wanted = rules.perturbations_per_state
-    names = {", ".join(state): state for state in states}
+    names = [", ".join(state) for state in states]
     if strange := sorted(set(wanted) - set(names)):
         raise PerturbenchError(
             f"splitter.perturbations_per_state names states that are not there: {listing(strange)}; "
@@ -145,7 +145,7 @@ def _keep_per_state(
         )
     own_of = pairs_by_state(pairs)
     kept: list[Pair] = []
-    for name, state in names.items():
+    for name, state in zip(names, states, strict=True):
         own = own_of.get(state, [])
         n_wanted = wanted.get(name, len(own))
         if n_wanted > len(own):
