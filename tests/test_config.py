@@ -23,29 +23,67 @@ def test_promised_tasks_and_models_are_there():
     assert {"demo", "norman19", "srivatsan20", "frangieh21", "jiang24", "papalexi21"} <= set(TASKS)
     assert {f"mcfaline23_{size}" for size in ("small", "medium", "full")} <= set(TASKS)
     assert {f"srivatsan20_balance_{balance}" for balance in ("1", "0.9", "0.8", "0.7")} <= set(TASKS)
-    assert {"control", "mean_response", "linear_additive", "latent_additive", "decoder_only"} <= set(MODELS)
+    of_the_paper = (
+        "linear_additive latent_additive latent_additive_scgpt decoder_only decoder_only_cov decoder_only_pert "
+    )
+    of_the_paper += "cpa cpa_no_adv cpa_scgpt sams_vae sams_vae_s biolord"
+    baselines = "control mean_response perturbation_mean additive ridge"
+    assert {*of_the_paper.split(), *baselines.split()} <= set(MODELS)
 
 
 @pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("model", MODELS)
-def test_every_task_and_model_resolves_and_validates(load_config, validate, task, model):
-    parameters = validate(load_config(task=task, model=model)["parameters"])
-    assert parameters["data"].source.path
-    assert parameters["model_target"].rpartition(".")[2]
+def test_every_task_resolves_and_validates(load_config, validate, task):
+    assert validate(load_config(task=task)["parameters"])["data"].source.path
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_yaml_defaults_are_the_constructors(load_config, model):
+def test_yaml_defaults_are_the_constructors(load_config, validate, model):
     import inspect
     from importlib import import_module
 
-    config = yaml.safe_load((CONF / f"base/parameters/models/{model}.yml").read_text())["models"][model]
-    module, _, name = config["target"].rpartition(".")
+    parameters = load_config(model=model)["parameters"]
+    module, _, name = parameters["model_target"].rpartition(".")
     signature = inspect.signature(getattr(import_module(module), name))
-    assert set(config["defaults"]) == set(signature.parameters) - {"context"}
-    assert set(config.get("search_space", {})) <= set(config["defaults"])
-    for values in config.get("published", {}).values():
-        assert set(values) <= set(config["defaults"])
+    assert set(parameters["hparams"]) == set(signature.parameters) - {"context"}
+    assert set(parameters["search_space"]) <= set(parameters["hparams"])
+    published = yaml.safe_load((CONF / f"base/parameters/models/{model}.yml").read_text())["models"][model]
+    for values in published.get("published", {}).values():
+        assert set(values) <= set(parameters["hparams"])
+    assert validate(parameters)
+
+
+#: Names of the published files -> ours; their names of data sets and hyperparameters -> ours.
+FILES = {
+    "linear": "linear_additive",
+    "latent": "latent_additive",
+    "latent_scgpt": "latent_additive_scgpt",
+    "decoder": "decoder_only",
+    "decoder_cov": "decoder_only_cov",
+    "sams": "sams_vae",
+    "sams_modified": "sams_vae_s",
+}
+NOT_OURS = {"n_genes", "n_perts", "variational", "use_legacy_mse", "lr_scheduler_freq"}
+NEGATED = {"disable_sparsity": "sparse_additive_mechanism", "disable_e_dist": "embedding_distribution"}
+
+
+@pytest.mark.shared
+def test_every_published_value_is_there(shared):
+    facts = yaml.safe_load((shared / "facts/best_params.yaml").read_text())["neurips2025"]
+    ours = {}
+    for path in (CONF / "base/parameters/models").glob("*.yml"):
+        ours |= yaml.safe_load(path.read_text())["models"]
+    checked = 0
+    for entries in (value for name, value in facts.items() if name != "_verification"):
+        for name, entry in entries.items():
+            model, _, task = name.partition("_best_params_")
+            values = ours[FILES.get(model, model)]["published"][task.replace("sciplex3", "srivatsan20")]
+            for key, value in entry["model"].items():
+                if key in NEGATED:
+                    assert values[NEGATED[key]] is not value
+                elif key not in NOT_OURS and not (key == "softplus_output" and model.startswith("latent")):
+                    assert values[key] == value, (name, key)
+            checked += 1
+    assert checked == 67
 
 
 @pytest.mark.parametrize("model", ["linear_additive", "latent_additive", "decoder_only"])
@@ -72,6 +110,41 @@ def test_later_layers_win(load_config, tmp_path):
     other = load_config(env="mine", conf=tmp_path / "conf", task="demo", hparams={"lr": 0.25})["parameters"]
     assert other["splitter"]["method"] == "transfer"
     assert other["hparams"] == parameters["hparams"] | {"lr": 0.25}
+
+
+class TestLike:
+    """A task or model may overlay another."""
+
+    def write(self, tmp_path, models):
+        import shutil
+
+        shutil.copytree(CONF, tmp_path / "conf")
+        (tmp_path / "conf/base/parameters/models/mine.yml").write_text(yaml.safe_dump({"models": models}))
+        return tmp_path / "conf"
+
+    def test_defaults_are_overlaid_and_a_searched_parameter_can_be_dropped(self, load_config, tmp_path):
+        mine = {"like": "decoder_only_cov", "defaults": {"n_layers": 5}, "search_space": {"dropout": None}}
+        parameters = load_config(conf=self.write(tmp_path, {"mine": mine}), model="mine")["parameters"]
+        assert parameters["model_target"] == "perturbench.models.decoder_only.DecoderOnly"
+        assert (parameters["hparams"]["n_layers"], parameters["hparams"]["use_perturbations"]) == (5, False)
+        assert "lr" in parameters["search_space"]
+        assert "dropout" not in parameters["search_space"]
+
+    def test_published_values_are_of_one_model_alone(self, load_config, tmp_path):
+        conf = self.write(tmp_path, {"mine": {"like": "decoder_only"}})
+        with pytest.raises(PerturbenchError, match="no published hyperparameters of 'mine'"):
+            load_config(conf=conf, model="mine", task="norman19", hyperparameters="published")["parameters"]
+
+    @pytest.mark.parametrize(
+        ("models", "message"),
+        [
+            ({"mine": {"like": "nothing"}}, "unknown model that 'mine' is like 'nothing'"),
+            ({"mine": {"like": "yours"}, "yours": {"like": "mine"}}, "is like itself: mine -> yours -> mine"),
+        ],
+    )
+    def test_what_cannot_be(self, load_config, tmp_path, models, message):
+        with pytest.raises(PerturbenchError, match=message):
+            load_config(conf=self.write(tmp_path, models), model="mine")["parameters"]
 
 
 def test_catalog_follows_the_parameters(load_config):

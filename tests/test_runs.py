@@ -291,7 +291,7 @@ def test_real_transfer_to_held_out_states(run, mcfaline):
         assert len({frozenset(split.index[split == part]) for split in splits.values()}) == 1
 
 
-@pytest.mark.parametrize("model", ["mean_response", "linear_additive", "latent_additive", "decoder_only"])
+@pytest.mark.parametrize("model", ["mean_response", "additive", "ridge", "linear_additive", "latent_additive", "cpa"])
 def test_perturbations_that_no_model_has_seen_are_predicted_and_scored(run, model):
     """Networks see no known perturbation and predict one effect for all; the mean response is the mean response."""
     params = {**TINY, "model": model, "splitter": {"method": "unseen", "n_folds": 3, "fold": 1}}
