@@ -20,7 +20,7 @@ def validate(stages):
 
 
 def test_promised_tasks_and_models_are_there():
-    assert {"demo", "norman19", "srivatsan20", "frangieh21", "jiang24", "papalexi21"} <= set(TASKS)
+    assert {"demo", "simulated", "norman19", "srivatsan20", "frangieh21", "jiang24", "op3", "papalexi21"} <= set(TASKS)
     assert {f"mcfaline23_{size}" for size in ("small", "medium", "full")} <= set(TASKS)
     assert {f"srivatsan20_balance_{balance}" for balance in ("1", "0.9", "0.8", "0.7")} <= set(TASKS)
     of_the_paper = (
@@ -33,7 +33,10 @@ def test_promised_tasks_and_models_are_there():
 
 @pytest.mark.parametrize("task", TASKS)
 def test_every_task_resolves_and_validates(load_config, validate, task):
-    assert validate(load_config(task=task)["parameters"])["data"].source.path
+    parameters = validate(load_config(task=task)["parameters"])
+    source = parameters["data"].source
+    assert source.path or source.form.read
+    assert parameters["title"] != task
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -83,7 +86,7 @@ def test_every_published_value_is_there(shared):
                 elif key not in NOT_OURS and not (key == "softplus_output" and model.startswith("latent")):
                     assert values[key] == value, (name, key)
             checked += 1
-    assert checked == 67
+    assert checked == 68
 
 
 @pytest.mark.parametrize("model", ["linear_additive", "latent_additive", "decoder_only"])
@@ -183,11 +186,57 @@ def test_unknown_names_are_told_with_the_choices(load_config, parameters, messag
         ({"preprocessing": {"fit_on": "test"}}, "fit_on"),
         ({"data": {"covariates": ["a"]}}, "covariates; choose among"),
         ({"hpo": {"storage": "redis://x"}}, "journal:<file>"),
+        ({"data": {"source": {"kind": "url"}}}, "unknown data.source.kind 'url'; choose one of: file, simulation"),
+        ({"data": {"source": {"path": None}}}, "data.source.path is not set; kind 'file' needs"),
+        ({"data": {"source": {"mismatch": "ignore"}}}, "mismatch"),
+        ({"data": {"source": {"published": {"raw": {"files": {}, "read": "x"}}}}}, "files"),
+        ({"data": {"source": {"published": {"raw": {"files": {"../x": {"url": "http://x"}}, "read": "x"}}}}}, "files"),
+        ({"data": {"source": {"published": {"raw": {"files": {"x": {"url": "x"}}, "read": "x"}}}}}, "url"),
+        (
+            {"data": {"source": {"published": {"raw": {"files": {"x": {"url": "http://x", "checksum": "a"}}}}}}},
+            "checksum",
+        ),
     ],
 )
 def test_bad_values_fail_before_any_node(load_config, validate, section, message):
     with pytest.raises(ParameterValidationError, match=message):
         validate(load_config(**section)["parameters"])
+
+
+def test_task_like_another_changes_what_it_names(load_config, tmp_path):
+    import shutil
+
+    shutil.copytree(CONF, tmp_path / "conf")
+    folder = tmp_path / "conf/base/parameters/tasks"
+    (folder / "mine.yml").write_text("tasks: {mine: {title: Mine, like: norman19, splitter: {seed: 7}}}\n")
+    parent = load_config(conf=tmp_path / "conf", task="norman19")["parameters"]
+    mine = load_config(conf=tmp_path / "conf", task="mine")["parameters"]
+    assert mine["splitter"] == parent["splitter"] | {"seed": 7}
+    assert (mine["data"], mine["trainer"]) == (parent["data"], parent["trainer"])
+    assert mine["title"] == "Mine"
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_downloads_are_described(load_config, task):
+    """Names that unpack to the file that is read, a place in the cache, and terms of use."""
+    from perturbench.config import DataConfig
+
+    data = DataConfig(**load_config(task=task, data={"source": {"cache": "/big/disk"}})["parameters"]["data"])
+    assert str(data.folder) == f"/big/disk/{data.dataset}"
+    for form in data.source.published.values():
+        assert form.conversion or form.read in {file.unpacked for file in form.remote_files}
+        for file in form.remote_files:
+            assert file.url.partition("?")[0].endswith(f"/{file.name}")
+    if data.source.published:
+        assert data.card.citation and data.card.url and data.card.cells and data.licence
+
+
+def test_every_form_can_be_chosen(load_config, validate):
+    data = validate(load_config(task="norman19", data={"source": {"kind": "processed"}})["parameters"])["data"]
+    assert data.source.form.read == "norman19_processed.h5ad"
+    assert data.licence == "CC-BY-NC-4.0"
+    own = validate(load_config(task="norman19", data={"source": {"path": "x.h5ad"}})["parameters"])["data"]
+    assert own.source.form is None, "a file of one's own is never replaced by a download"
 
 
 def test_unknown_keys_of_a_task_file_are_told(load_config, tmp_path):

@@ -42,8 +42,17 @@ class LayeredConfigLoader(OmegaConfigLoader):
             if key != "globals":
                 _ = self._params  # a mistake in the parameters is told here, not wrapped by a resolver that needs them
             return super()._resolve_from_raw_config(key, base_configs, env_configs, *rest)
-        base, env = _merge_files(base_configs), _merge_files(env_configs)
-        merged = select_parameters(base, env, OmegaConf.create(self.runtime_params or {}))
+        self._base, self._env = _merge_files(base_configs), _merge_files(env_configs)
+        return self._selected(self.runtime_params or {})
+
+    def of_every_task(self) -> dict[str, dict[str, Any]]:
+        """Return the parameters of each task, as a run of it would get them."""
+        self["parameters"]
+        tasks = {**self._base.get("tasks", {}), **self._env.get("tasks", {})}
+        return {task: self._selected({**(self.runtime_params or {}), "task": task}) for task in sorted(tasks)}
+
+    def _selected(self, runtime: dict[str, Any]) -> dict[str, Any]:
+        merged = select_parameters(self._base, self._env, OmegaConf.create(runtime))
         return OmegaConf.to_container(merged, resolve=True)  # type: ignore[return-value]
 
     @cached_property

@@ -99,7 +99,8 @@ class SAMSVAE(PerturbationModel):
         self.cell_encoder = GaussianEncoder(
             self.n_genes + in_cell, hidden_dim_x, latent_dim, n_layers_encoder_x, dropout
         )
-        self.embedding_encoder = GaussianEncoder(
+        encoder = GaussianEncoder if embedding_distribution else MLP
+        self.embedding_encoder = encoder(
             self.n_perturbations + in_embedding, hidden_dim_cond, latent_dim, n_layers_encoder_e, dropout
         )
         self.decoder = MLP(latent_dim + in_decoder, hidden_dim_x, self.n_genes, n_layers_decoder, dropout)
@@ -146,12 +147,13 @@ class SAMSVAE(PerturbationModel):
 
     def _perturbations(self) -> tuple[torch.Tensor, Gaussian]:
         """Return the mask and the embedding of every perturbation, ``(n_perturbations, latent_dim)``."""
-        identity = torch.eye(self.n_perturbations, device=self.device)
-        if self.mask_logits is None:
-            return identity.new_ones(self.n_perturbations, self.latent_dim), self.embedding_encoder(identity)
-        mask = sample_mask(self.mask_logits, self.training)
-        told = [identity] if self.mean_field_encoding else [identity, mask]
-        return mask, self.embedding_encoder(torch.cat(told, dim=1))
+        told = identity = torch.eye(self.n_perturbations, device=self.device)
+        mask = identity.new_ones(self.n_perturbations, self.latent_dim)
+        if self.mask_logits is not None:
+            mask = sample_mask(self.mask_logits, self.training)
+            told = identity if self.mean_field_encoding else torch.cat([identity, mask], dim=1)
+        encoded = self.embedding_encoder(told)
+        return mask, encoded if isinstance(encoded, Gaussian) else Gaussian(encoded, torch.zeros_like(encoded))
 
     def _encode(self, expression: torch.Tensor, shift: torch.Tensor, batch: Batch) -> Gaussian:
         inputs = [expression]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,7 @@ logger = logging.getLogger(__name__)
 
 def fetch(data: DataConfig, task: str) -> dict[str, Any]:
     """Make sure that the raw file is there and is the right one; return what it is."""
-    from perturbench.data.sources import obtain
-
-    path = obtain(data.source.kind, data.source.path, data.source.simulation.model_dump(), data.source.how_to_get)
+    path, files = _obtain(data)
     sha256 = fingerprint_file(path)
     if data.source.sha256 not in (None, sha256):
         logger.warning(
@@ -28,7 +27,29 @@ def fetch(data: DataConfig, task: str) -> dict[str, Any]:
             sha256,
             data.source.sha256,
         )
-    return stamp(task=task, dataset=data.dataset, path=str(path), bytes=Path(path).stat().st_size, sha256=sha256)
+    return stamp(
+        task=task,
+        dataset=data.dataset,
+        kind=data.source.kind,
+        path=str(path),
+        bytes=path.stat().st_size,
+        sha256=sha256,
+        files=files,
+    )
+
+
+def _obtain(data: DataConfig) -> tuple[Path, list[dict[str, Any]]]:
+    """Return the path of the raw h5ad, and the records of the files that were downloaded for it."""
+    from perturbench.data.published import fetch_all
+    from perturbench.data.sources import obtain
+
+    source, form = data.source, data.source.form
+    if form is None:
+        kind = "simulation" if source.kind == "simulation" else "file"
+        return obtain(kind, source.path, source.simulation.model_dump(), source.how_to_get), []
+    accept = source.mismatch == "accept"
+    path, records = fetch_all(form.remote_files, data.folder, form.read, form.conversion, accept=accept)
+    return path.resolve(), [asdict(record) for record in records]
 
 
 def curate(raw: dict[str, Any], data: DataConfig, task: str) -> ad.AnnData:
@@ -38,6 +59,8 @@ def curate(raw: dict[str, Any], data: DataConfig, task: str) -> ad.AnnData:
 
     curated = standardise(read_counts(raw["path"], data.counts_layer), data.source_keys, data.rename)
     curated.uns[KEY] = stamp(
-        task=task, inputs={"raw": raw["sha256"]}, parameters=fingerprint_parameters(data.model_dump(exclude={"source"}))
+        task=task,
+        inputs={"raw": raw["sha256"]},
+        parameters=fingerprint_parameters(data.model_dump(exclude={"source", "card"})),
     )
     return curated
