@@ -10,5 +10,12 @@ def test_viz_builds(kedro):
     boxes = {node["id"] for node in graph["nodes"] if node["type"] == "modularPipeline"}
     assert boxes == {"ingestion", "splitting", "preprocessing", "modeling", "evaluation", "reporting"}
     datasets = [node for node in graph["nodes"] if node["type"] == "data"]
-    assert {node["name"] for node in datasets} >= {"curated", "prepared", "split", "predictions", "leaderboard"}
+    assert {node["name"] for node in datasets} >= {
+        "curated",
+        "prepared",
+        "split",
+        "split_checks",
+        "predictions",
+        "leaderboard",
+    }
     assert all(node["layer"] for node in datasets)

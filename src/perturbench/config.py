@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
 from perturbench.data.groups import Keys
 from perturbench.errors import PerturbenchError, listing, require_choice
@@ -157,7 +157,7 @@ class PreprocessingConfig(Section):
 class SplitterConfig(Section):
     """Arguments of :func:`perturbench.data.splits.split_cells`; ``path`` is for the method ``csv``."""
 
-    method: Literal["transfer", "combine", "manual", "csv"]
+    method: Literal["transfer", "combine", "combine_inverse", "manual", "unseen", "csv"]
     seed: int = 42
     max_heldout_covariates: int = Field(1, ge=1)
     max_heldout_fraction_per_covariate: float = Field(0.3, gt=0, le=1)
@@ -167,6 +167,12 @@ class SplitterConfig(Section):
     train_control_fraction: float = Field(0.5, gt=0, lt=1)
     heldout_states: tuple[dict[str, Any], ...] = ()
     strict: bool = False
+    n_folds: int = Field(5, ge=3)
+    fold: int = Field(0, ge=0)
+    downsample_fraction: float = Field(1.0, gt=0, le=1)
+    perturbations_per_state: dict[str, PositiveInt] = {}
+    states: tuple[dict[str, Any], ...] = ()
+    train_states: Literal["others"] | tuple[dict[str, Any], ...] = ()
     path: str | None = None
 
     def rules(self) -> dict[str, Any]:

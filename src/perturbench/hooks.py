@@ -121,6 +121,6 @@ def _end_runs(status: str) -> None:
 
 def _flatten(prefix: str, value: Any) -> list[tuple[str, Any]]:
     # The keys of a free mapping, such as renamed drugs or names of files, are values, and no names for MLflow.
-    if not isinstance(value, dict) or prefix.endswith((".rename", ".published")):
+    if not isinstance(value, dict) or prefix.endswith((".rename", ".published", ".perturbations_per_state")):
         return [(_mlflow_name(prefix), json.dumps(value) if isinstance(value, dict) else value)]
     return [pair for key, item in value.items() for pair in _flatten(f"{prefix}.{key}", item)]

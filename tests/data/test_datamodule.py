@@ -156,9 +156,14 @@ def test_context_is_of_training_cells_only(make, screen, split, keys, caplog):
     with caplog.at_level(logging.WARNING):
         module = make(split=heldout)
     assert single not in module.context["perturbation_uniques"]
-    assert f"1 single perturbations are held out entirely and count as no perturbation in combinations: {single}" in (
-        caplog.text
+    assert (
+        f"1 single perturbations are held out entirely; models see none instead, alone and in combinations: {single}"
+        in (caplog.text)
     )
+
+    caplog.clear()
+    make(split=split.mask(has))
+    assert "held out entirely" not in caplog.text, "cells that are not used are no matter"
 
 
 def test_context_levels_are_of_training_cells_only(make, split, screen):

@@ -16,11 +16,11 @@ SETTINGS = EvaluationConfig()
 
 @pytest.fixture
 def task(screen):
-    """Prepared cells, their split, its summary and the test cells themselves as a prediction."""
-    split, summary = assign_split(screen, DATA, SplitterConfig(method="transfer"), "mine")
+    """Prepared cells, their split, its summary and checks, and the test cells themselves as a prediction."""
+    split, summary, checks = assign_split(screen, DATA, SplitterConfig(method="transfer"), "mine")
     prepared = prepare_cells(screen, split, DATA, PreprocessingConfig(), "mine")
     truth = prepared[(split["split"] == "test").to_numpy()].copy()
-    return prepared, split, summary, truth
+    return prepared, split, summary, checks, truth
 
 
 def evaluate(task, predictions, known=None, settings=SETTINGS):
@@ -60,7 +60,7 @@ def test_only_what_changed_is_evaluated(task):
     assert status(log) == {"a/seed0": "evaluated", "b": "prediction is gone"}
 
     other = SplitterConfig(method="transfer", seed=7)
-    split, _ = assign_split(task[0], DATA, other, "mine")
+    split, *_ = assign_split(task[0], DATA, other, "mine")
     prepared = task[0]
     test = prepared[(split["split"] == "test").to_numpy()].copy()
     again, log, _ = evaluate((prepared, split), {"a/seed0": test}, {"a/seed0": scores["a/seed0"]})
@@ -94,8 +94,9 @@ def test_leaderboard_figure_and_report(task):
     assert perfect["cosine_logfc"] == pytest.approx(1)
     figure = plot_leaderboard(lazy, log, board, SETTINGS, "Mine")
     assert {trace.name for trace in figure.data} == {"perfect", "twice"}
-    page = write_report(lazy, board, anchors, comparisons, figure, task[2], log, SETTINGS, "mine", "<Mine>")
+    page = write_report(lazy, board, anchors, comparisons, figure, *task[2:4], log, SETTINGS, "mine", "<Mine>")
     assert "&lt;Mine&gt;" in page, "text is escaped"
+    assert 'no (state, perturbation) pair is in two parts</td><td class="text">passed' in page
     assert "Plotly.newPlot" in page
     assert "http://" not in page.split("<script")[0] and "cdn.plot.ly" not in page.split("Plotly.newPlot")[-1]
 

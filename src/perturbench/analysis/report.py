@@ -28,6 +28,7 @@ def render_report(
     anchors: pd.DataFrame | None = None,
     comparisons: pd.DataFrame | None = None,
     split_summary: pd.DataFrame | None = None,
+    split_checks: pd.DataFrame | None = None,
     log: pd.DataFrame | None = None,
 ) -> str:
     """Render everything known of a task as one html page that opens offline.
@@ -48,6 +49,8 @@ def render_report(
         Paired tests between the models, see :func:`perturbench.analysis.uncertainty.paired_tests`.
     split_summary
         Perturbations and cells per state and part, if a split of the project was evaluated.
+    split_checks
+        What of the split was checked, and the results; likewise.
     log
         What was evaluated, skipped or refused, and why; likewise.
     """
@@ -82,6 +85,7 @@ def render_report(
             details=_details(board),
             comparisons=_records(comparisons),
             split=_records(split_summary),
+            checks=_records(split_checks),
             log=_records(log),
             facts=facts,
         )

@@ -118,10 +118,11 @@ class PerturbationDataModule(L.LightningDataModule):
         self.cells = CellMatrix(adata, embedding_key)
         self.context = make_context(adata, self.groups, self.rows["train"], embedding_key)
         known = set(self.context["perturbation_uniques"])
-        seen = {single for _, condition in self.groups.pairs() for single in keys.singles(condition)}
+        used = self.groups.pairs(self._labels != "")
+        seen = {single for _, condition in used for single in keys.singles(condition)}
         if unseen := sorted(seen - known):
             logger.warning(
-                "%d single perturbations are held out entirely and count as no perturbation in combinations: %s",
+                "%d single perturbations are held out entirely; models see none instead, alone and in combinations: %s",
                 len(unseen),
                 listing(unseen),
             )

@@ -37,6 +37,7 @@ def write_report(
     comparisons: pd.DataFrame,
     leaderboard_plot: go.Figure,
     split_summary: pd.DataFrame,
+    split_checks: pd.DataFrame,
     evaluation_log: pd.DataFrame,
     evaluation: EvaluationConfig,
     task: str,
@@ -65,6 +66,7 @@ def write_report(
         comparisons=comparisons,
         figure=leaderboard_plot,
         split_summary=split_summary,
+        split_checks=split_checks,
         log=evaluation_log,
         facts=facts,
     )

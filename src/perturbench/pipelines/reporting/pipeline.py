@@ -24,6 +24,7 @@ def create_pipeline(**_: object) -> Pipeline:
                     "comparisons",
                     "leaderboard_plot",
                     "split_summary",
+                    "split_checks",
                     "evaluation_log",
                     "params:evaluation",
                     "params:task",
