@@ -59,8 +59,8 @@ def read_checkpoint(folder: str | Path) -> ScGPTCheckpoint:
 
     ``vocab.json`` maps gene symbols and special tokens to numbers; ``args.json`` holds the arguments of the training,
     of which ``embsize``, ``nheads``, ``d_hid``, ``nlayers``, ``pad_token`` and ``pad_value`` are used;
-    ``best_model.pt`` is a state dict, of which ``encoder``, ``value_encoder`` and ``transformer_encoder`` are used. The query, key and
-    value weights are ``self_attn.Wqkv`` in checkpoints trained with FlashAttention (``scGPT_human`` among them) and
+    ``best_model.pt`` is a state dict, of which ``encoder``, ``value_encoder`` and ``transformer_encoder`` are used.
+    The query, key and value weights are called ``self_attn.Wqkv`` in checkpoints trained with FlashAttention and
     ``self_attn.in_proj`` in others; both hold the same numbers. Source: ``scgpt/tasks/cell_emb.py`` and
     ``load_pretrained`` of ``scgpt/utils/util.py`` in https://github.com/bowang-lab/scGPT.
 
