@@ -172,7 +172,7 @@ def test_missing_files_are_named(scgpt_checkpoint):
         ("vocab.json", '{"<pad>": 0, "G1": 1}', "vocab.json' lacks the special tokens <cls>"),
         ("vocab.json", '{"<pad>": 0, "<cls>": 1, "G1": "x"}', "vocab.json' must give each gene a whole number"),
         ("vocab.json", '{"<pad>": 0, "<cls>": 1}', r"embedding.weight \(43, 16\), expected \(2, 16\)"),
-        ("best_model.pt", "no weights", "best_model.pt' cannot be read as the weights of a network"),
+        ("best_model.pt", "no weights", "best_model.pt' cannot be read as a state dict"),
     ],
 )
 def test_broken_files_are_named(scgpt_checkpoint, file, content, message):
@@ -200,7 +200,7 @@ def test_arguments_that_do_not_fit_are_named(scgpt_checkpoint, arguments, messag
 def test_weights_that_are_no_state_dict(scgpt_checkpoint):
     folder = scgpt_checkpoint(GENES)
     torch.save([torch.zeros(2)], folder / "best_model.pt")
-    with pytest.raises(PerturbenchError, match="cannot be read as the weights of a network"):
+    with pytest.raises(PerturbenchError, match="cannot be read as a state dict"):
         read_checkpoint(folder)
 
 

@@ -96,6 +96,9 @@ def test_what_used_another_embedding_is_refused_and_the_rest_is_not(run, scgpt):
     log = run.catalog(**scgpt).load("evaluation_log").set_index("prediction")
     assert log["status"].to_dict() == {"control/seed0": "up to date", "linear_additive/seed0": "refused"}
     assert "made from another embedding X_scgpt than there is now" in log.loc["linear_additive/seed0", "reason"]
+    run("preprocessing", "evaluation", **TINY, **FEW)
+    log = run.catalog(**scgpt).load("evaluation_log").set_index("prediction")
+    assert set(log["status"]) == {"up to date"}, "without any embedding there is no other one"
 
 
 def predict_only(run, **params):

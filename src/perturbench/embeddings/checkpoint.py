@@ -120,7 +120,9 @@ def _read_network(path: Path, arguments: dict[str, Any], n_tokens: int) -> ScGPT
         weights = torch.load(path, weights_only=True, map_location="cpu")
         published = {_own_name(name): tensor for name, tensor in weights.items()}
     except (pickle.UnpicklingError, RuntimeError, EOFError, AttributeError) as error:
-        raise PerturbenchError(f"'{path}' cannot be read as the weights of a network: {error}") from error
+        raise PerturbenchError(
+            f"'{path}' cannot be read as a state dict of PyTorch ({type(error).__name__})."
+        ) from error
     network = ScGPTEncoder(n_tokens, *(arguments[name] for name in _ARGUMENTS))
     wanted = network.state_dict()
     if missing := [name for name in wanted if name not in published]:

@@ -59,7 +59,10 @@ def evaluate_predictions(
             made_by = {"prediction": fingerprint_adata(adata), "reference": made_from}
             origin = _stamp_of(adata.uns)
             hparams = str(origin.get("hparams", ""))
-            _require_fresh(origin, inputs | embedding_input(prepared, used_embedding(origin)), prediction, task)
+            used = used_embedding(origin)
+            # An embedding that the cells do not have now is none that has changed: it takes no part in the scores.
+            embedding = embedding_input(prepared, used if used in prepared.obsm else None)
+            _require_fresh(origin, inputs | embedding, prediction, task)
             changed = [what for what, value in made_by.items() if before and before.get(what) != value]
             if before and not changed:
                 status, reason = UP_TO_DATE, "nothing changed"

@@ -36,8 +36,8 @@ def embed_cells(
 
     if embedding.key in curated.obsm:
         raise PerturbenchError(
-            f"embedding.key '{embedding.key}' is in the source's obsm already; choose another key, or use the source's "
-            "with embedding.kind:null."
+            f"embedding.key '{embedding.key}' is in the source's obsm already; choose another key, or leave out "
+            "embedding.kind to use the source's."
         )
     weights = {path.name: fingerprint_file(path) for path in checkpoint_files(embedding.checkpoint)}
     inputs = {"curated": fingerprint_adata(curated), "checkpoint": fingerprint_parameters(weights)}
