@@ -143,3 +143,53 @@ def kedro(project_copy):
 
     call.root = project_copy
     return call
+
+
+@pytest.fixture
+def scgpt_checkpoint(tmp_path):
+    """Return a function that writes a tiny random checkpoint folder in scGPT's published layout."""
+    import json
+
+    import torch
+
+    def write(genes, *, flash=True, folder="scGPT_tiny", width=16, hidden=24, n_layers=2, **arguments) -> Path:
+        path = tmp_path / folder
+        path.mkdir(exist_ok=True)
+        # As published, special tokens come after the genes.
+        vocabulary = {name: number for number, name in enumerate([*genes, "<pad>", "<cls>", "<eoc>"])}
+        (path / "vocab.json").write_text(json.dumps(vocabulary))
+        layout = {"embsize": width, "nheads": 4, "d_hid": hidden, "nlayers": n_layers, "n_layers_cls": 3}
+        padding = {"dropout": 0.2, "pad_token": "<pad>", "pad_value": -2}
+        (path / "args.json").write_text(json.dumps({**layout, **padding, **arguments}))
+        qkv = "Wqkv." if flash else "in_proj_"
+        shapes = {
+            "encoder.embedding.weight": (len(vocabulary), width),
+            "flag_encoder.weight": (2, width),
+            "value_encoder.linear1.weight": (width, 1),
+            "value_encoder.linear1.bias": (width,),
+            "value_encoder.linear2.weight": (width, width),
+            "value_encoder.linear2.bias": (width,),
+            "decoder.fc.0.weight": (width, width),
+        }
+        norms = ["encoder.enc_norm", "value_encoder.norm"]
+        for number in range(n_layers):
+            layer = f"transformer_encoder.layers.{number}"
+            norms += [f"{layer}.norm1", f"{layer}.norm2"]
+            shapes |= {
+                f"{layer}.self_attn.{qkv}weight": (3 * width, width),
+                f"{layer}.self_attn.{qkv}bias": (3 * width,),
+                f"{layer}.self_attn.out_proj.weight": (width, width),
+                f"{layer}.self_attn.out_proj.bias": (width,),
+                f"{layer}.linear1.weight": (hidden, width),
+                f"{layer}.linear1.bias": (hidden,),
+                f"{layer}.linear2.weight": (width, hidden),
+                f"{layer}.linear2.bias": (width,),
+            }
+        for norm in norms:
+            shapes |= {f"{norm}.weight": (width,), f"{norm}.bias": (width,)}
+        draw = torch.Generator().manual_seed(0)
+        weights = {name: 0.5 * torch.randn(shape, generator=draw) for name, shape in shapes.items()}
+        torch.save(weights, path / "best_model.pt")
+        return path
+
+    return write

@@ -10,7 +10,7 @@ from kedro.io import DataCatalog
 
 SOURCE = Path(__file__).parents[1] / "src/perturbench"
 STAGES = {"ingestion", "splitting", "preprocessing", "modeling", "hpo", "evaluation", "reporting"}
-LIBRARY = ("data", "models", "analysis")
+LIBRARY = ("data", "models", "analysis", "embeddings")
 
 
 def test_stages(stages):
@@ -52,7 +52,7 @@ def test_imports_only_go_down(path):
         assert not {name for name in imported if name.startswith(("perturbench.pipelines", "perturbench.config"))}
     if room == "analysis":
         assert not {name for name in imported if name.startswith("perturbench.models")}
-    if room == "data":
+    if room in ("data", "embeddings"):
         assert not {name for name in imported if name.startswith(("perturbench.models", "perturbench.analysis"))}
 
 

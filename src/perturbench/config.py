@@ -154,6 +154,30 @@ class PreprocessingConfig(Section):
     keep_perturbed_genes: bool = True
 
 
+class EmbeddingConfig(Section):
+    """Cell embeddings that preprocessing adds to ``obsm[key]``.
+
+    See :func:`perturbench.embeddings.scgpt_embeddings`.
+    """
+
+    kind: Literal["scgpt"] | None = None
+    key: str = Field("X_scgpt", pattern=r"^[\w.-]+$")
+    checkpoint: str
+    gene_key: str | None = None
+    max_length: int = Field(1200, ge=2)
+    batch_size: int = Field(64, ge=1)
+    device: str = "auto"
+    seed: int = Field(0, ge=0)
+
+    def arguments(self) -> dict[str, Any]:
+        """Return what ``scgpt_embeddings`` takes."""
+        return self.model_dump(exclude={"kind", "key", "checkpoint"})
+
+    def determining(self) -> dict[str, Any]:
+        """Return the parameters that the values depend on, but for the checkpoint's content."""
+        return self.model_dump(exclude={"key", "checkpoint", "batch_size", "device"})
+
+
 class SplitterConfig(Section):
     """Arguments of :func:`perturbench.data.splits.split_cells`; ``path`` is for the method ``csv``."""
 

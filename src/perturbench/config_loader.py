@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from perturbench.errors import PerturbenchError, listing, require_choice
 
 #: Sections that a task's or a model's YAML may overlay.
-SECTIONS = ("data", "preprocessing", "splitter", "trainer", "prediction", "evaluation", "hpo")
+SECTIONS = ("data", "preprocessing", "embedding", "splitter", "trainer", "prediction", "evaluation", "hpo")
 #: What the chosen model's YAML gives, and an environment or --params may change.
 OF_THE_MODEL = ("hparams", "search_space")
 _TASK_KEYS = {"like", "title", *SECTIONS}

@@ -3,7 +3,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from perturbench.config import DataConfig, EvaluationConfig, PredictionConfig, PreprocessingConfig, SplitterConfig
+from perturbench.config import (
+    DataConfig,
+    EmbeddingConfig,
+    EvaluationConfig,
+    PredictionConfig,
+    PreprocessingConfig,
+    SplitterConfig,
+)
 from perturbench.errors import PerturbenchError
 from perturbench.pipelines.evaluation.nodes import evaluate_predictions, model_and_seed, rank_models
 from perturbench.pipelines.preprocessing.nodes import prepare_cells
@@ -18,7 +25,7 @@ SETTINGS = EvaluationConfig()
 def task(screen):
     """Prepared cells, their split, its summary and checks, and the test cells themselves as a prediction."""
     split, summary, checks = assign_split(screen, DATA, SplitterConfig(method="transfer"), "mine")
-    prepared = prepare_cells(screen, split, DATA, PreprocessingConfig(), "mine")
+    prepared = prepare_cells(screen, split, DATA, PreprocessingConfig(), "mine", EmbeddingConfig(checkpoint="x"), {})
     truth = prepared[(split["split"] == "test").to_numpy()].copy()
     return prepared, split, summary, checks, truth
 

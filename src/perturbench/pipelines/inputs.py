@@ -9,15 +9,37 @@ import anndata as ad
 import pandas as pd
 
 from perturbench.config import DataConfig, PredictionConfig, TrainerConfig
-from perturbench.provenance import fingerprint_adata, fingerprint_frame
+from perturbench.provenance import fingerprint_adata, fingerprint_array, fingerprint_frame
 
 if TYPE_CHECKING:
     from perturbench.data import PerturbationDataModule
 
+_EMBEDDING = "embedding "
 
-def current_inputs(prepared: ad.AnnData, split: pd.DataFrame) -> dict[str, str]:
-    """Return the fingerprints of the prepared cells and the split."""
-    return {"prepared": fingerprint_adata(prepared), "split": fingerprint_frame(split)}
+
+def current_inputs(prepared: ad.AnnData, split: pd.DataFrame, embedding_key: str | None = None) -> dict[str, str]:
+    """Return the fingerprints of the prepared cells, the split and the cell embedding that is used, if one is."""
+    inputs = {"prepared": fingerprint_adata(prepared), "split": fingerprint_frame(split)}
+    return inputs | embedding_input(prepared, embedding_key)
+
+
+def embedding_input(prepared: ad.AnnData, embedding_key: str | None) -> dict[str, str]:
+    """Return the fingerprint of an embedding, by the name that stamps have it under; none if none is used.
+
+    It is apart from the cells' own, which models that do not use it were made from as well.
+    """
+    from perturbench.data.encoding import require_embedding
+
+    require_embedding(prepared, embedding_key)
+    return (
+        {} if embedding_key is None else {_EMBEDDING + embedding_key: fingerprint_array(prepared.obsm[embedding_key])}
+    )
+
+
+def used_embedding(made_by: Mapping[str, Any]) -> str | None:
+    """Return the key of the embedding that an artifact's stamp names."""
+    names = (name for name in made_by.get("inputs", {}) if name.startswith(_EMBEDDING))
+    return next((name.removeprefix(_EMBEDDING) for name in names), None)
 
 
 def changed_inputs(made_by: Mapping[str, Any], current: Mapping[str, str]) -> list[str]:
