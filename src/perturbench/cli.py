@@ -55,12 +55,17 @@ def _first_colon_to_equals(item: str) -> str:
 
 def _plain_errors(callback: Any) -> Callable[..., Any]:
     def run_plainly(*args: Any, **kwargs: Any) -> Any:
+        from kedro.io.core import DatasetError
         from kedro.validation.exceptions import ParameterValidationError
 
         try:
             return callback(*args, **kwargs)
         except PerturbenchError as error:
             raise click.ClickException(str(error)) from error
+        except DatasetError as error:
+            if not isinstance(error.__cause__, PerturbenchError):
+                raise
+            raise click.ClickException(str(error.__cause__)) from error
         except ParameterValidationError as error:
             raise click.ClickException(_without_pydantic_links(str(error))) from error
 

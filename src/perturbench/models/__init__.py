@@ -12,6 +12,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "latent_additive": ["LatentAdditive"],
         "linear_additive": ["LinearAdditive"],
         "mean_response": ["MeanResponse"],
-        "training": ["build_model", "fit", "load_model", "predict"],
+        "training": ["build_model", "fit", "load_model", "predict", "predict_wanted"],
     },
 )
