@@ -63,13 +63,21 @@ def _plain_errors(callback: Any) -> Callable[..., Any]:
         except PerturbenchError as error:
             raise click.ClickException(str(error)) from error
         except DatasetError as error:
-            if not isinstance(error.__cause__, PerturbenchError):
+            if (cause := _cause_of(error)) is None:
                 raise
-            raise click.ClickException(str(error.__cause__)) from error
+            raise click.ClickException(str(cause)) from error
         except ParameterValidationError as error:
             raise click.ClickException(_without_pydantic_links(str(error))) from error
 
     return run_plainly
+
+
+def _cause_of(error: BaseException) -> PerturbenchError | None:
+    """Return the user's mistake that a dataset told of; Kedro wraps it, more than once."""
+    cause = error.__cause__
+    while cause is not None and not isinstance(cause, PerturbenchError):
+        cause = cause.__cause__
+    return cause
 
 
 def _without_pydantic_links(message: str) -> str:

@@ -114,10 +114,10 @@ _EDITED = {"wanted_table"}
 
 def _how_to_make(name: str, maker: str, catalog: DataCatalog) -> str:
     chosen = ",".join(f"{key}:{catalog.load(f'params:{key}')}" for key in ("task", "model", "seed"))
-    command = f"The {maker} pipeline makes it: kedro run --pipeline={maker} --params={chosen}"
+    command = f"kedro run --pipeline={maker} --params={chosen}"
     if name in _EDITED:
-        return f"Name a file of yours with --params=wanted.path:<file>, or edit a template. {command}"
-    return f"{command}, or run the whole chain: kedro run --params={chosen}"
+        return f"Name a file of yours with --params=wanted.path:<file>, or make one to edit: {command}"
+    return f"The {maker} pipeline makes it: {command}, or run the whole chain: kedro run --params={chosen}"
 
 
 def _path_of(dataset: Any) -> Any:

@@ -121,12 +121,7 @@ def make_template(groups: Groups, context: Context, rows: np.ndarray, which: Tem
     else:
         seen = [name for name in groups.conditions if set(keys.singles(name)) <= set(singles)]
         conditions = sorted({*seen, *singles} - {str(keys.control)})
-    levels = list(context["covariate_uniques"].values())
-    states = [
-        state
-        for state in states_with_controls(groups, rows)
-        if all(value in known for value, known in zip(state, levels, strict=True))
-    ]
+    states = [state for state in states_with_controls(groups, rows) if _is_known(state, context)]
     observed = set() if which == "all" else set(groups.pairs())
     pairs = [(state, name) for state in states for name in conditions if (state, name) not in observed]
     if not pairs:
@@ -179,12 +174,16 @@ def _unknown_states(pairs: list[Pair], context: Context, startable: list[State])
     for position, (key, known) in enumerate(context["covariate_uniques"].items()):
         if unknown := sorted({state[position] for state in states} - set(known)):
             problems.append(f"unknown values of covariate '{key}': {_all(unknown)} (the model knows: {listing(known)})")
-    if bare := [state for state in states if state not in set(startable)]:
+    if bare := [state for state in states if _is_known(state, context) and state not in startable]:
         problems.append(
             f"states without control cells to start from: {_all(map(state_name, bare))} "
             f"(there are some in: {listing(map(state_name, startable))})"
         )
     return problems
+
+
+def _is_known(state: State, context: Context) -> bool:
+    return all(value in known for value, known in zip(state, context["covariate_uniques"].values(), strict=True))
 
 
 def _repeated(pairs: list[Pair]) -> list[str]:
