@@ -6,16 +6,24 @@ import anndata as ad
 import pandas as pd
 import pytest
 
-from conftest import TINY
+from conftest import TINY, caller, copy_project, runner
 from perturbench.errors import PerturbenchError
 
 CHAIN = ("ingestion", "splitting", "preprocessing")
 
 
-@pytest.fixture
-def trained(run):
-    """A run of the chain up to a checkpoint, and the singles of its data."""
+@pytest.fixture(scope="module")
+def prepared(project, tmp_path_factory):
+    """Runs of a project whose cells are prepared, but nothing is trained."""
+    run = runner(copy_project(project, tmp_path_factory.mktemp("project")))
     run(*CHAIN, **TINY)
+    return run
+
+
+@pytest.fixture(scope="module")
+def trained(prepared):
+    """The same with a checkpoint, and names of its data."""
+    run = prepared
     run("modeling", **TINY)
     obs = ad.read_h5ad(run.root / "data/03_primary/simulated/prepared.h5ad", backed="r").obs
     run.singles = sorted({name for name in obs["condition"] if "+" not in name} - {"control"})
@@ -24,6 +32,17 @@ def trained(run):
         f"{b}+{a}" for a in run.singles for b in run.singles if a < b and f"{a}+{b}" not in set(obs["condition"])
     )
     return run
+
+
+def test_missing_inputs_name_what_makes_them(prepared):
+    chosen = "--params=task:simulated,model:latent_additive,seed:3"
+    with pytest.raises(PerturbenchError, match=f"'checkpoint' is not there yet.*--pipeline=modeling {chosen}"):
+        prepared("prediction", **TINY, seed=3)
+
+
+def test_missing_table_names_the_template(trained):
+    with pytest.raises(PerturbenchError, match=r"'wanted_table' is not there yet.*wanted\.path.*--pipeline=template"):
+        trained("prediction", **TINY, wanted={"path": "none.csv"})
 
 
 def write(run, *rows, name="mine.csv"):
@@ -67,29 +86,10 @@ def test_a_table_of_a_single_and_a_new_double(trained):
 
 
 def test_a_bad_table_is_refused_and_leaves_nothing(trained):
-    path = write(trained, ("nope", trained.states[0]), ("control+never", "state9"))
+    path = write(trained, ("nope", trained.states[0]), ("control+never", "state9"), name="bad.csv")
     with pytest.raises(PerturbenchError, match=r"unknown perturbations: never, nope .*cell_type': state9"):
         trained("prediction", **TINY, wanted={"path": path})
-    assert not (trained.root / "data/07_model_output/counterfactuals").exists()
-
-
-def test_a_checkpoint_of_other_cells_is_refused(trained):
-    path = write(trained, (trained.unseen, trained.states[0]))
-    trained(*CHAIN, **TINY | {"splitter": {"seed": 7, "max_heldout_fraction_per_covariate": 0.5}})
-    with pytest.raises(
-        PerturbenchError, match=r"trained on another .*split; train again: kedro run --pipeline=modeling"
-    ):
-        trained("prediction", **TINY, wanted={"path": path})
-
-
-def test_missing_inputs_name_what_makes_them(run):
-    run(*CHAIN, **TINY)
-    chosen = "--params=task:simulated,model:latent_additive,seed:3"
-    with pytest.raises(PerturbenchError, match=f"'checkpoint' is not there yet.*--pipeline=modeling {chosen}"):
-        run("prediction", **TINY, seed=3)
-    run("modeling", **TINY)
-    with pytest.raises(PerturbenchError, match=r"'wanted_table' is not there yet.*wanted\.path.*--pipeline=template"):
-        run("prediction", **TINY)
+    assert not list(trained.root.rglob("bad*.h5ad"))
 
 
 def test_a_template_is_predicted_as_it_is_and_never_overwritten(trained):
@@ -111,15 +111,19 @@ def test_a_template_is_predicted_as_it_is_and_never_overwritten(trained):
     assert "+".join(sorted(trained.unseen.split("+"))) in set(doubles["condition"])
 
 
-def test_a_broken_table_is_one_line_on_the_command_line(trained, kedro):
+def test_a_broken_table_is_one_line_on_the_command_line(trained):
     (trained.root / "mine.csv").write_text("condition,cell_type\na,b,state1\n")
-    result = kedro(
-        "run", "--pipeline=prediction", f"--params=task:simulated,{_flat()},wanted.path:mine.csv", check=False
+    result = caller(trained.root)(
+        "run", "--pipeline=prediction", "--params=task:simulated,wanted.path:mine.csv", check=False
     )
     assert "mine.csv' has rows with more values than columns" in result.stderr
     assert "Traceback" not in result.stderr
 
 
-def _flat():
-    sizes = TINY["data"]["source"]["simulation"]
-    return ",".join(f"data.source.simulation.{key}:{value}" for key, value in sizes.items())
+def test_a_checkpoint_of_other_cells_is_refused(trained):
+    path = write(trained, (trained.unseen, trained.states[0]))
+    trained(*CHAIN, **TINY | {"splitter": {"seed": 7, "max_heldout_fraction_per_covariate": 0.5}})
+    with pytest.raises(
+        PerturbenchError, match=r"trained on another .*split; train again: kedro run --pipeline=modeling"
+    ):
+        trained("prediction", **TINY, wanted={"path": path})
