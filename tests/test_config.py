@@ -104,6 +104,7 @@ def test_unknown_names_are_told_with_the_choices(load_config, parameters, messag
         ({"preprocessing": {"fit_on": "test"}}, "fit_on"),
         ({"data": {"covariates": ["a"]}}, "covariates; choose among"),
         ({"hpo": {"storage": "redis://x"}}, "journal:<file>"),
+        ({"wanted": {"path": "x.xlsx"}}, r"unknown suffix of wanted\.path '\.xlsx'; choose one of: \.csv, \.parquet"),
     ],
 )
 def test_bad_values_fail_before_any_node(load_config, validate, section, message):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from kedro_datasets._typing import TablePreview
 
 from perturbench.data.wanted import read_table
 from perturbench.datasets.local_file import LocalFileDataset
@@ -19,7 +20,11 @@ class TableDataset(LocalFileDataset):
         return read_table(path)
 
     def _write(self, data: pd.DataFrame, path: str) -> None:
-        if Path(str(self._filepath)).suffix == ".parquet":
+        if self._filepath.suffix == ".parquet":
             data.to_parquet(path, **self._save_args)
         else:
             data.to_csv(path, **{"index": False, **self._save_args})
+
+    def preview(self, nrows: int = 5) -> TablePreview:
+        """Return the first rows."""
+        return TablePreview(self.load().head(nrows).to_dict(orient="split"))
