@@ -106,8 +106,10 @@ class TrackingHooks:
         _end_runs("FAILED")
 
 
-_CHAIN = ("ingestion", "splitting", "preprocessing", "modeling", "evaluation", "reporting")
-_STAGES = (*_CHAIN, "hpo", "template", "prediction")
+_STAGES = (
+    *("ingestion", "splitting", "preprocessing", "modeling", "evaluation", "reporting"),
+    *("hpo", "template", "prediction"),
+)
 #: What a pipeline makes for the user to edit, and never overwrites.
 _EDITED = {"wanted_table"}
 
