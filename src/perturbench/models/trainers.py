@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 #: Where Lightning logs hints; the last once anything imports the standalone packages, as MLflow does.
 _HINTS = tuple(f"{package}.utilities.rank_zero" for package in ("lightning.pytorch", "pytorch_lightning"))
-#: Of Lightning, about what is meant here: a resumed folder, models without an optimizer, batches made whole and in process.
+#: Of Lightning, about what is meant: a resumed folder, models without an optimizer, whole batches made in process.
 _KNOWN_WARNINGS = (
     "Checkpoint directory .* exists and is not empty",
     ".*configure_optimizers. returned .None.",
