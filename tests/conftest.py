@@ -104,44 +104,55 @@ def load_config(project):
 @pytest.fixture
 def project_copy(project, tmp_path) -> Path:
     """A copy of the project's configuration and demo data that ``kedro`` can be called in."""
-    for name in ("pyproject.toml", ".telemetry"):
-        shutil.copy(project / name, tmp_path / name)
-    (tmp_path / "src").mkdir()
-    shutil.copytree(project / "conf", tmp_path / "conf", ignore=shutil.ignore_patterns("local"))
-    (tmp_path / "conf/local").mkdir()
-    shutil.copytree(project / "data/01_raw/ishikawa23", tmp_path / "data/01_raw/ishikawa23")
-    return tmp_path
+    return copy_project(project, tmp_path)
 
 
 @pytest.fixture
 def run(project_copy):
     """Return a function that runs pipelines in the environment ``test``, in the copy of the project."""
-    from kedro.framework.session import KedroSession
-
-    def _run(*pipelines: str, env: str = "test", **params):
-        with KedroSession.create(project_path=project_copy, env=env, runtime_params=params) as session:
-            return session.run(pipeline_names=list(pipelines) or None)
-
-    def catalog(env: str = "test", **params):
-        with KedroSession.create(project_path=project_copy, env=env, runtime_params=params) as session:
-            return session.load_context().catalog
-
-    _run.root, _run.catalog = project_copy, catalog
-    return _run
+    return runner(project_copy)
 
 
 @pytest.fixture
 def kedro(project_copy):
     """Return a function that calls the ``kedro`` command in the copy of the project."""
+    return caller(project_copy)
 
+
+def copy_project(project: Path, folder: Path) -> Path:
+    for name in ("pyproject.toml", ".telemetry"):
+        shutil.copy(project / name, folder / name)
+    (folder / "src").mkdir()
+    shutil.copytree(project / "conf", folder / "conf", ignore=shutil.ignore_patterns("local"))
+    (folder / "conf/local").mkdir()
+    shutil.copytree(project / "data/01_raw/ishikawa23", folder / "data/01_raw/ishikawa23")
+    return folder
+
+
+def runner(root: Path):
+    from kedro.framework.session import KedroSession
+
+    def run(*pipelines: str, env: str = "test", **params):
+        with KedroSession.create(project_path=root, env=env, runtime_params=params) as session:
+            return session.run(pipeline_names=list(pipelines) or None)
+
+    def catalog(env: str = "test", **params):
+        with KedroSession.create(project_path=root, env=env, runtime_params=params) as session:
+            return session.load_context().catalog
+
+    run.root, run.catalog = root, catalog
+    return run
+
+
+def caller(root: Path):
     def call(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "kedro", *arguments]
-        result = subprocess.run(command, cwd=project_copy, capture_output=True, text=True, check=False)
+        result = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
         if check:
             assert result.returncode == 0, result.stdout + result.stderr
         return result
 
-    call.root = project_copy
+    call.root = root
     return call
 
 

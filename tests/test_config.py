@@ -199,6 +199,7 @@ def test_unknown_names_are_told_with_the_choices(load_config, parameters, messag
             {"data": {"source": {"published": {"raw": {"files": {"x": {"url": "http://x", "checksum": "a"}}}}}}},
             "checksum",
         ),
+        ({"wanted": {"path": "x.xlsx"}}, r"unknown suffix of wanted\.path '\.xlsx'; choose one of: \.csv, \.parquet"),
     ],
 )
 def test_bad_values_fail_before_any_node(load_config, validate, section, message):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
 from perturbench.data.groups import Keys
+from perturbench.data.wanted import SUFFIXES
 from perturbench.errors import PerturbenchError, listing, require_choice
 
 if TYPE_CHECKING:
@@ -229,6 +230,20 @@ class PredictionConfig(Section):
     part: Literal["train", "val", "test"] = "test"
     controls: Literal["all", "part"] = "all"
     max_control_cells: int | None = Field(1000, ge=1)
+
+
+class WantedConfig(Section):
+    """Predictions that a table asks for: where it is, what comes out, and what a template of it lists."""
+
+    path: str
+    output: Literal["cells", "pseudobulk"] = "cells"
+    template: Literal["all", "unobserved", "doubles"] = "all"
+
+    @field_validator("path")
+    @classmethod
+    def _known_suffix(cls, value: str) -> str:
+        require_choice("suffix of wanted.path", Path(value).suffix, SUFFIXES)
+        return value
 
 
 class EvaluationConfig(Section):

@@ -240,7 +240,9 @@ class PerturbationModel(L.LightningModule, ABC):
         if batch.groups is None:
             pairs, codes = self._pairs_of(batch)
         else:
-            pairs, codes = _dataset_of(self.trainer.predict_dataloaders).pairs, batch.groups.cpu().numpy()
+            present, codes = np.unique(batch.groups.cpu().numpy(), return_inverse=True)
+            wanted = _dataset_of(self.trainer.predict_dataloaders).pairs
+            pairs = [wanted[code] for code in present]
         obs = pd.DataFrame(
             [[condition, *state] for state, condition in pairs], columns=[keys.perturbation, *keys.covariates]
         )

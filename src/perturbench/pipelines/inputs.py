@@ -9,7 +9,8 @@ import anndata as ad
 import pandas as pd
 
 from perturbench.config import DataConfig, PredictionConfig, TrainerConfig
-from perturbench.provenance import fingerprint_adata, fingerprint_array, fingerprint_frame
+from perturbench.errors import PerturbenchError
+from perturbench.provenance import KEY, fingerprint_adata, fingerprint_array, fingerprint_frame
 
 if TYPE_CHECKING:
     from perturbench.data import PerturbationDataModule
@@ -46,6 +47,17 @@ def changed_inputs(made_by: Mapping[str, Any], current: Mapping[str, str]) -> li
     """Return the inputs that an artifact's stamp names and that are others now."""
     inputs = made_by.get("inputs", {})
     return [name for name, fingerprint in current.items() if name in inputs and inputs[name] != fingerprint]
+
+
+def require_fresh(checkpoint: Mapping[str, Any], prepared: ad.AnnData, split: pd.DataFrame) -> dict[str, Any]:
+    """Return the stamp of a checkpoint; refuse one that was trained on other cells or another split than are there."""
+    made_by = checkpoint[KEY]
+    if changed := changed_inputs(made_by, current_inputs(prepared, split, used_embedding(made_by))):
+        raise PerturbenchError(
+            f"the checkpoint was trained on another {' and '.join(changed)}; train again: kedro run "
+            f"--pipeline=modeling --params=task:{made_by['task']},model:{made_by['model']},seed:{made_by['seed']}"
+        )
+    return made_by
 
 
 def make_datamodule(
