@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 N_STEPS = 16
 
 
-def screen(n_cells, n_genes, n_perturbations=100, density=0.1):
+def screen(n_cells, n_genes, n_perturbations=100, density=0.1, n_embedding=0):
     """Cells of two states in CSR, and a split of them that trains on all but 1,024."""
     import anndata as ad
 
@@ -41,7 +41,7 @@ def screen(n_cells, n_genes, n_perturbations=100, density=0.1):
     part[:512], part[512:1024] = "val", "test"
     obs = pd.DataFrame({"condition": condition, "cell_type": rng.choice(["a", "b"], n_cells)})
     obs.index = obs.index.astype(str)
-    embeddings = {"X_scgpt": rng.random((n_cells, 512), dtype=np.float32)}
+    embeddings = {"X_scgpt": rng.random((n_cells, n_embedding), dtype=np.float32)}
     return ad.AnnData(sp.vstack(blocks, format="csr"), obs=obs, obsm=embeddings), pd.Series(part, obs.index)
 
 
@@ -128,6 +128,7 @@ def taking_turns(module, model, baseline, parameters, *, each, times, period=1):
 
 def loader(options):
     """Shuffled training batches with matched controls, against a gather of as many cells from dense tensors."""
+    import anndata  # noqa: F401
     import lightning  # noqa: F401  its memory is not the loader's
     import psutil
     import torch
@@ -202,7 +203,7 @@ def step(options):
 
     from perturbench.data.singlecell import BatchIndex
 
-    cells, split = screen(options.cells, options.genes)
+    cells, split = screen(options.cells, options.genes, n_embedding=512)
     for name, parameters in trained_models(options):
         module = make_module(
             cells, split, batch_size=options.batch_size, embedding_key=parameters["data"]["embedding_key"]
@@ -253,7 +254,7 @@ def whole_fit(options):
         def on_train_start(self, trainer, pl_module):
             trainer.early_stopping_callback.patience = trainer.max_epochs
 
-    cells, split = screen(options.cells, options.genes)
+    cells, split = screen(options.cells, options.genes, n_embedding=512)
     for name, parameters in trained_models(options):
         keys = {"embedding_key": parameters["data"]["embedding_key"], "resident": parameters["trainer"]["resident"]}
         module = make_module(cells, split, batch_size=options.batch_size, **keys)

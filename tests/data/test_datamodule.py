@@ -270,3 +270,8 @@ def test_setup_without_a_trainer(make):
     module = make(resident=True)
     module.setup("fit")
     assert module.cells.device is None
+
+
+def test_unknown_resident(make):
+    with pytest.raises(PerturbenchError, match="unknown resident 'gpu'; choose one of: False, True, auto"):
+        make(resident="gpu")

@@ -94,7 +94,7 @@ class PerturbationDataModule(L.LightningDataModule):
     Raises
     ------
     PerturbenchError
-        If a part is empty, or a state of a part has no control cells.
+        If a part is empty, a state of a part has no control cells, or ``resident`` is something else.
     """
 
     def __init__(
@@ -112,6 +112,7 @@ class PerturbationDataModule(L.LightningDataModule):
         embedding_key: str | None = None,
     ) -> None:
         super().__init__()
+        require_choice("resident", resident, ("auto", True, False))
         self.adata, self.keys = adata, keys
         self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
         self.resident, self._pin_memory = resident, False
