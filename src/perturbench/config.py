@@ -213,6 +213,7 @@ class TrainerConfig(Section):
     patience: int = Field(50, ge=1)
     batch_size: int = Field(256, ge=1)
     num_workers: int = Field(0, ge=0)
+    resident: Literal["auto"] | bool = "auto"
     accelerator: str = "cpu"
     devices: int | str = 1
     precision: str = "32-true"
@@ -221,7 +222,7 @@ class TrainerConfig(Section):
 
     def fit_arguments(self) -> dict[str, Any]:
         """Return what ``fit`` takes."""
-        return self.model_dump(exclude={"batch_size", "num_workers"})
+        return self.model_dump(exclude={"batch_size", "num_workers", "resident"})
 
 
 class PredictionConfig(Section):

@@ -89,7 +89,7 @@ def fit(
     with nullcontext(resume_dir) if resume_dir else tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         last = _prepare_resume(folder, fingerprint)
-        best = ModelCheckpoint(folder, "best", monitor="val_loss", enable_version_counter=False)
+        best = ModelCheckpoint(folder, "best", monitor="val_loss", save_weights_only=True, enable_version_counter=False)
         # Saved after every epoch, best or not: what a killed training goes on from.
         latest = ModelCheckpoint(folder, "latest", enable_version_counter=False)
         own: list[Callback] = [best]

@@ -77,6 +77,7 @@ def make_datamodule(
         data.keys,
         batch_size=trainer.batch_size,
         num_workers=trainer.num_workers,
+        resident=trainer.resident,
         seed=seed,
         prediction_controls=prediction.controls,
         max_control_cells=prediction.max_control_cells,
