@@ -64,6 +64,8 @@ class GearsNetwork(GEARS_Model):
                 "device": "cpu",
             }
         )
+        for unused in (self.pert_w, self.bn_pert_base_trans):  # the package has them and uses them nowhere
+            unused.requires_grad_(False)
         for name in _GRAPHS:
             graph = getattr(self, name)
             delattr(self, name)
