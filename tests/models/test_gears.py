@@ -226,7 +226,7 @@ def test_optimizer_schedule_and_clipping_are_the_packages(module, gene2go):
     rates, largest = [], []
 
     class Watch(L.pytorch.callbacks.Callback):
-        def on_train_epoch_start(self, trainer, pl_module):
+        def on_train_epoch_end(self, trainer, pl_module):
             rates.append(trainer.optimizers[0].param_groups[0]["lr"])
 
         def on_before_optimizer_step(self, trainer, pl_module, optimizer):
@@ -258,21 +258,74 @@ def test_same_seed_same_predictions_and_another_other(checkpoint, module, gene2g
     assert not np.array_equal(predicted(train(module, gene2go, max_epochs=2, seed=1)), predicted(checkpoint))
 
 
-def test_checkpoint_predicts_the_same_in_a_fresh_process_without_the_annotation(module, annotation, tmp_path):
-    checkpoint = train(module, write_table(tmp_path / "gene2go.tsv", annotation))
-    torch.save(checkpoint, tmp_path / "model.ckpt")
-    (tmp_path / "gene2go.tsv").unlink()
+@pytest.fixture(scope="module")
+def elsewhere(module, annotation, tmp_path_factory):
+    """A process that loads a checkpoint, whose GO annotation is gone, and predicts; what it found, and what is here."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    checkpoint = train(module, write_table(folder / "gene2go.tsv", annotation))
+    (folder / "gene2go.tsv").unlink()
     batch = module.counterfactuals()[:20]
-    torch.save({"controls": batch.controls, "perturbations": batch.perturbations}, tmp_path / "batch.pt")
-    code = (
-        "import torch; from perturbench.data.types import Batch; from perturbench.models import load_model\n"
-        "batch = Batch(None, covariates={}, **torch.load('batch.pt'))\n"
-        "with torch.no_grad(): torch.save(load_model('model.ckpt').predict(batch), 'predicted.pt')"
-    )
-    subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=tmp_path, check=True)
+    torch.save(checkpoint, folder / "model.ckpt")
+    torch.save({"controls": batch.controls, "perturbations": batch.perturbations}, folder / "batch.pt")
+    code = """
+import sys, torch, warnings
+from perturbench.data.types import Batch
+from perturbench.models import Gears, load_model
+
+def state():
+    return torch.get_rng_state().tolist(), list(warnings.filters), torch.get_num_threads()
+
+found = {"imported_early": bool({"gears", "torch_geometric"} & set(sys.modules))}
+torch.set_num_threads(1)
+torch.manual_seed(5)
+before = state()
+from perturbench.models.gears import _network_class
+_network_class()
+found["process_changed"] = state() != before
+batch = Batch(None, covariates={}, **torch.load("batch.pt"))
+with torch.no_grad():
+    found["predicted"] = load_model("model.ckpt").predict(batch)
+torch.save(found, "found.pt")
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=folder, check=True)
     with torch.no_grad():
-        here = load_model(checkpoint).predict(batch)
-    assert torch.equal(torch.load(tmp_path / "predicted.pt"), here)
+        return torch.load(folder / "found.pt"), load_model(checkpoint).predict(batch)
+
+
+def test_checkpoint_predicts_the_same_in_a_fresh_process_without_the_annotation(elsewhere):
+    found, here = elsewhere
+    assert torch.equal(found["predicted"], here)
+
+
+def test_package_is_imported_only_where_it_is_used(elsewhere):
+    assert not elsewhere[0]["imported_early"]
+
+
+def test_importing_the_package_leaves_the_process_alone(elsewhere):
+    assert not elsewhere[0]["process_changed"]
+
+
+def test_absent_package_names_the_extra(module, gene2go, monkeypatch):
+    monkeypatch.delitem(sys.modules, "perturbench.models.nn.gears", raising=False)
+    monkeypatch.setitem(sys.modules, "gears.model", None)
+    with pytest.raises(PerturbenchError, match=r'pip install "perturbench\[gears\]"'):
+        build(module, gene2go)
+
+
+def test_resumed_training_is_the_uninterrupted_one(module, gene2go, tmp_path):
+    class Stop(L.pytorch.callbacks.Callback):
+        def on_train_epoch_start(self, trainer, pl_module):
+            if trainer.current_epoch == 2:
+                raise RuntimeError("broken off")
+
+    options = {"max_epochs": 4, "min_epochs": 4, "accelerator": "cpu"}
+    resume = {"resume_dir": tmp_path / "unfinished", "fingerprint": "a"}
+    with pytest.raises(RuntimeError, match="broken off"):
+        fit(build(module, gene2go), module, **options, **resume, callbacks=[Stop()])
+    resumed = fit(build(module, gene2go), module, **options, **resume)
+    straight = fit(build(module, gene2go), module, **options)
+    assert resumed["epoch"] == straight["epoch"]
+    assert all(torch.equal(resumed["state_dict"][name], value) for name, value in straight["state_dict"].items())
 
 
 def test_checkpoint_names_the_annotation(checkpoint, gene2go):
@@ -473,27 +526,3 @@ class TestAnnotation:
         lone = model.nodes.index("P2")
         touching = (edges == lone).any(dim=0) & (weights > 0)
         assert edges[:, touching].tolist() == [[lone], [lone]]
-
-
-class TestPackage:
-    def test_is_imported_only_where_it_is_used(self):
-        code = (
-            "import sys; import perturbench.models.training; from perturbench.models import Gears\n"
-            "assert not {'gears', 'torch_geometric'} & set(sys.modules)"
-        )
-        subprocess.run([sys.executable, "-c", code], check=True)
-
-    def test_absence_names_the_extra(self, module, gene2go, monkeypatch):
-        monkeypatch.delitem(sys.modules, "perturbench.models.nn.gears", raising=False)
-        monkeypatch.setitem(sys.modules, "gears.model", None)
-        with pytest.raises(PerturbenchError, match=r'pip install "perturbench\[gears\]"'):
-            build(module, gene2go)
-
-    def test_import_leaves_the_process_alone(self):
-        code = (
-            "import torch, warnings; from perturbench.models.gears import _network_class\n"
-            "def state(): return torch.get_rng_state().tolist(), list(warnings.filters), torch.get_num_threads()\n"
-            "torch.set_num_threads(1); torch.manual_seed(5); before = state(); _network_class()\n"
-            "assert state() == before"
-        )
-        subprocess.run([sys.executable, "-c", code], check=True)

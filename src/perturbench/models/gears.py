@@ -125,9 +125,13 @@ class Gears(PerturbationModel):
         return (of_cells / counts[row_of]).sum() / len(rows)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Return Adam, and a learning rate that halves after each epoch, as the package has it."""
-        optimizer = torch.optim.Adam(self.parameters(), lr=self.lr, weight_decay=self.wd)
-        return {"optimizer": optimizer, "lr_scheduler": torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.5)}
+        """Return Adam."""
+        return torch.optim.Adam(self.parameters(), lr=self.lr, weight_decay=self.wd)
+
+    def on_train_epoch_start(self) -> None:
+        """Halve the learning rate after each epoch, as the package does; by its number, so that resuming keeps it."""
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = self.lr * 0.5**self.current_epoch
 
     def configure_gradient_clipping(
         self,
