@@ -390,6 +390,13 @@ def test_batches_of_one_cell(make, gene2go):
     assert np.isfinite(predicted.X).all()
 
 
+def test_mixed_precision(module, gene2go):
+    """What the environment gpu trains with."""
+    options = {"max_epochs": 1, "accelerator": "cpu", "precision": "bf16-mixed"}
+    predicted = predict(load_model(fit(build(module, gene2go), module, **options)), module, accelerator="cpu")
+    assert np.isfinite(predicted.X).all()
+
+
 def test_batches_with_no_or_one_perturbed_cell(module, gene2go):
     model, batch = build(module, gene2go), observed_batch(module, 200)
     model._prepare_loss(module)

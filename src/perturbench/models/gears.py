@@ -34,7 +34,7 @@ class Gears(PerturbationModel):
 
     The network is that of the package ``cell-gears`` (the extra ``gears``). Graphs, loss, optimizer, schedule and
     clipping of gradients follow its code and are computed here, from the same batches as every model's; see
-    ``docs/models.md`` for what differs. Covariates are not used: GEARS has none.
+    ``docs/gears.md`` for what differs. Covariates are not used: GEARS has none.
 
     Parameters
     ----------
@@ -100,9 +100,8 @@ class Gears(PerturbationModel):
     def setup(self, stage: str) -> None:
         """Compute the graphs and what the loss needs from the training cells."""
         super().setup(stage)
-        if stage in ("fit", "validate"):
-            self._prepare_loss(self.trainer.datamodule)  # type: ignore[attr-defined]
         if stage == "fit":
+            self._prepare_loss(self.trainer.datamodule)  # type: ignore[attr-defined]
             self._build_graphs(self.trainer.datamodule)  # type: ignore[attr-defined]
 
     def predict(self, batch: Batch) -> torch.Tensor:
@@ -183,7 +182,7 @@ class Gears(PerturbationModel):
         without = sorted(set(perturbations) - set(gene2go["gene"]))
         if len(without) == len(perturbations):
             raise PerturbenchError(
-                f"GEARS relates perturbed genes by their GO terms, but none of the {len(without)} perturbations is a "
+                f"gears relates perturbed genes by their GO terms, but none of the {len(without)} perturbations is a "
                 f"gene of '{self.gene2go}': {listing(without)}. For drugs take another model; for genes take the "
                 "annotation of their species, with the same kind of gene names."
             )
