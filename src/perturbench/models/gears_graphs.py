@@ -44,7 +44,7 @@ def read_gene2go(path: str | Path) -> pd.DataFrame:
     PerturbenchError
         If the file is not there or is neither; the message says what is needed.
     """
-    path = Path(path)
+    path = Path(str(path))
     if not path.is_file():
         raise PerturbenchError(f"GO annotation '{path}' is not there. {_HOW}")
     try:
