@@ -26,7 +26,7 @@ def test_promised_tasks_and_models_are_there():
     of_the_paper = (
         "linear_additive latent_additive latent_additive_scgpt decoder_only decoder_only_cov decoder_only_pert "
     )
-    of_the_paper += "cpa cpa_no_adv cpa_scgpt sams_vae sams_vae_s biolord"
+    of_the_paper += "cpa cpa_no_adv cpa_scgpt sams_vae sams_vae_s biolord gears"
     baselines = "control mean_response perturbation_mean additive ridge"
     assert {*of_the_paper.split(), *baselines.split()} <= set(MODELS)
 

@@ -12,6 +12,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "control": ["Control"],
         "cpa": ["CPA"],
         "decoder_only": ["DecoderOnly"],
+        "gears": ["Gears"],
         "latent_additive": ["LatentAdditive"],
         "linear_additive": ["LinearAdditive"],
         "mean_response": ["MeanResponse"],
