@@ -95,14 +95,20 @@ class Source(ExitStack):
         """Read the counts of the cells and genes of an annotation made by :meth:`annotation`, CSR float32."""
         rows, columns = (np.asarray(frame[_POSITION]) for frame in (annotation.obs, annotation.var))
         x = stack_rows(self._blocks(layer, rows, columns), len(columns))
-        single = next(iter(self.files.items())) if len(self.files) == 1 else None
-        more = {
-            key: {name: value[taken] for name, value in self._read(single[0], single[1][key]).items()}
-            for key, taken in (("obsm", rows), ("varm", columns))
-            if single and key in single[1] and (key == "obsm" or layer != "raw")
-        }
         obs = annotation.obs.drop(columns=[_POSITION, FILE], errors="ignore")
-        return ad.AnnData(x, obs=obs, var=annotation.var.drop(columns=_POSITION), **more)
+        adata = ad.AnnData(x, obs=obs, var=annotation.var.drop(columns=_POSITION))
+        if len(self.files) == 1:
+            adata.obsm.update(self._aligned("obsm", rows))
+            adata.varm.update({} if layer == "raw" else self._aligned("varm", columns))
+        return adata
+
+    def _aligned(self, key: str, rows: np.ndarray) -> dict[str, Any]:
+        """Return rows of the arrays and tables beside the cells or genes of the one file."""
+        (name, file), *_ = self.files.items()
+        found = self._read(name, file[key]) if key in file else {}
+        return {
+            what: value.iloc[rows] if isinstance(value, pd.DataFrame) else value[rows] for what, value in found.items()
+        }
 
     def _genes(self, layer: str | None) -> pd.DataFrame:
         tables = [self._table(name, layer) for name in self.files]
@@ -117,10 +123,7 @@ class Source(ExitStack):
         genes = self._genes(layer).index[columns]
         first = 0
         for name, file in self.files.items():
-            matrix = _matrix(file, layer)
-            reader = sparse_dataset(matrix) if isinstance(matrix, h5py.Group) else matrix
-            if getattr(reader, "format", None) == "csc":
-                reader = reader.to_memory().tocsr()
+            reader = _reader(_matrix(file, layer))
             n_cells, n_genes = reader.shape
             taken = columns if len(self.files) == 1 else self._table(name, layer).index.get_indexer(genes)
             whole = np.array_equal(taken, np.arange(n_genes))
@@ -154,6 +157,14 @@ def _open(path: Path) -> h5py.File:
         file.close()
         raise PerturbenchError(f"'{path}' cannot be read as h5ad: it has no tables obs and var.")
     return file
+
+
+def _reader(matrix: Any) -> Any:
+    """Return what blocks of rows are sliced from; a matrix stored by columns is read whole."""
+    if not isinstance(matrix, h5py.Group):
+        return matrix
+    stored = sparse_dataset(matrix)
+    return stored if stored.format == "csr" else stored.to_memory().tocsr()
 
 
 def _is_raw(file: h5py.File, layer: str | None) -> bool:

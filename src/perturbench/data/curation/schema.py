@@ -29,6 +29,7 @@ class _Rules:
 
 def _check(rule: Callable[[Any, _Rules], None]) -> AfterValidator:
     def validate(value: Any, info: ValidationInfo) -> Any:
+        assert info.context is not None
         rule(value, info.context["rules"])
         return value
 
@@ -55,7 +56,9 @@ def _hold_counts(x: sp.csr_matrix, _: _Rules) -> None:
             if bad.any():
                 first[kind] = first[kind] if found[kind] else data[bad][0]
                 found[kind] += int(bad.sum())
-    if wrong := [f"{found[kind]} values of X are {kind}, the first is {first[kind]:g}" for kind in kinds if found[kind]]:
+    if wrong := [
+        f"{found[kind]} values of X are {kind}, the first is {first[kind]:g}" for kind in kinds if found[kind]
+    ]:
         raise PerturbenchError(
             f"{'; '.join(wrong)}; X must hold raw counts. If they are in a layer, set data.counts_layer to its name."
         )
@@ -87,9 +90,7 @@ def _are_names(conditions: pd.Series, rules: _Rules) -> None:
             f"{listing(broken)}; give them another name with data.rename, or set data.delimiter to null if there are "
             "no combinations"
         )
-    mixed = sorted(
-        name for name in set(counts.index) - {*nameless, *broken} if rules.keys.canonical(str(name)) != name
-    )
+    mixed = sorted(name for name in set(counts.index) - {*nameless, *broken} if rules.keys.canonical(str(name)) != name)
     if mixed:
         problems.append(f"{len(mixed)} combinations are not in sorted order: {listing(mixed)}")
     if problems:

@@ -151,7 +151,7 @@ def fill_missing(annotation: Annotation, column: str, value: str) -> Annotation:
 @_step
 def map_values(annotation: Annotation, column: str, values: Mapping[str, str]) -> Annotation:
     """Replace values of a column, old by new; the others stay. Refused if no old value occurs."""
-    found = set(_names(annotation.obs, column))
+    found = _names(annotation.obs, column)
     if absent := [name for name in values if name not in found]:
         if len(absent) == len(values):
             raise PerturbenchError(f"'{column}' has none of the values {listing(values)}; it has: {listing(found)}.")
@@ -176,10 +176,11 @@ def replace_delimiter(annotation: Annotation, column: str, old: str, new: str = 
 @_step
 def extract(annotation: Annotation, column: str, source: str, pattern: str) -> Annotation:
     """Make a column of what the first group of a regular expression finds in another column."""
-    found = {name: re.search(pattern, name) for name in _names(annotation.obs, source)}
-    if strangers := [name for name, match in found.items() if match is None]:
+    names = _names(annotation.obs, source)
+    found = {name: match.group(1) for name in names if (match := re.search(pattern, name))}
+    if strangers := [name for name in names if name not in found]:
         raise PerturbenchError(f"'{pattern}' does not match these values of '{source}': {listing(strangers)}.")
-    return annotation.with_column(column, _recoded(annotation.obs, source, lambda name: found[name].group(1)))
+    return annotation.with_column(column, _recoded(annotation.obs, source, found.__getitem__))
 
 
 @_step

@@ -33,11 +33,20 @@ def fetch(data: DataConfig, task: str) -> dict[str, Any]:
 
 def curate(raw: dict[str, Any], data: DataConfig, task: str) -> ad.AnnData:
     """Read raw counts and bring names, columns and counts into the standard form."""
-    from perturbench.data.curation import standardise
-    from perturbench.data.sources import read_counts
+    from perturbench.data.curation import curate_file
 
-    curated = standardise(read_counts(raw["path"], data.counts_layer), data.source_keys, data.rename)
+    curated = curate_file(raw["path"], data.layouts, data.keys, layout=data.layout, min_controls=data.min_controls)
     curated.uns[KEY] = stamp(
-        task=task, inputs={"raw": raw["sha256"]}, parameters=fingerprint_parameters(data.model_dump(exclude={"source"}))
+        task=task,
+        inputs={"raw": raw["sha256"]},
+        parameters=fingerprint_parameters(data.model_dump(exclude={"source", "card"})),
     )
     return curated
+
+
+def describe(curated: ad.AnnData, raw: dict[str, Any], data: DataConfig, title: str) -> dict[str, Any]:
+    """Return the data card: what is in the curated cells, where they come from, and how to cite them."""
+    from perturbench.data.card import data_card
+
+    about = {"dataset": data.dataset, "title": title, **data.card.model_dump()}
+    return data_card(curated, data.keys, about | {"source": raw["path"], "source sha256": raw["sha256"]})

@@ -23,6 +23,7 @@ def create_pipeline(**_: object) -> Pipeline:
                     "anchors",
                     "comparisons",
                     "leaderboard_plot",
+                    "data_card",
                     "split_summary",
                     "evaluation_log",
                     "params:evaluation",
