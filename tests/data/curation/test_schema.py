@@ -36,7 +36,7 @@ def test_all_violations_at_once():
         "1 cell names occur more than once: a;",
         "1 gene names occur more than once: x;",
         "1 values of X are not finite, the first is nan; 1 values of X are negative, the first is -1; "
-        "2 values of X are not whole",
+        "1 values of X are not whole",
         "column 'condition' has no value for 1 of 5 cells",
         "1 perturbation names have the delimiter '+' inside a name: (+)-JQ1;",
         "1 combinations are not in sorted order: B+A",

@@ -50,12 +50,14 @@ class Source(ExitStack):
         paths = sorted(self.path.glob("*.h5ad")) if self.path.is_dir() else [self.path]
         if not paths:
             raise PerturbenchError(f"folder '{path}' has no h5ad file.")
-        self.files = {file.stem: self.enter_context(_open(file)) for file in paths}
+        with ExitStack() as opened:  # a file that cannot be opened closes those before it
+            self.files = {file.stem: opened.enter_context(_open(file)) for file in paths}
+            self.push(opened.pop_all())
 
     @property
     def columns(self) -> set[str]:
         """Columns of ``obs`` that all files have."""
-        return set.intersection(*({*file["obs"].attrs["column-order"]} for file in self.files.values()))
+        return set.intersection(*({*file["obs"].attrs.get("column-order", ())} for file in self.files.values()))
 
     def has_layer(self, layer: str | None) -> bool:
         """Say whether all files have a layer; ``None`` is ``X``, and ``raw`` also the matrix of ``.raw``."""

@@ -52,7 +52,8 @@ def _hold_counts(x: sp.csr_matrix, _: _Rules) -> None:
     found, first = dict.fromkeys(kinds, 0), dict.fromkeys(kinds, 0.0)
     for start in range(0, x.data.size, _CHUNK):
         data = x.data[start : start + _CHUNK]
-        for kind, bad in zip(kinds, (~np.isfinite(data), data < 0, data != np.round(data)), strict=True):
+        finite = np.isfinite(data)
+        for kind, bad in zip(kinds, (~finite, data < 0, finite & (data != np.round(data))), strict=True):
             if bad.any():
                 first[kind] = first[kind] if found[kind] else data[bad][0]
                 found[kind] += int(bad.sum())
