@@ -12,6 +12,7 @@ os.environ["PERTURBENCH_TRACKING"] = "off"
 import anndata as ad
 import pytest
 
+from file_server import serve
 from perturbench.data.groups import Keys
 from perturbench.data.simulation import simulate
 
@@ -34,6 +35,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def shared() -> Path:
     """Folder of the development data sets; use with the marker ``shared``."""
     return SHARED
+
+
+@pytest.fixture
+def server():
+    """A web server on this machine, see :mod:`file_server`."""
+    with serve() as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,10 @@
 """The command line."""
 
+import json
+
+import anndata as ad
 import pytest
+import yaml
 
 from perturbench.cli import run as run_command
 
@@ -33,11 +37,36 @@ def test_benchmark_gives_a_models_parameters_to_its_stage_only(kedro):
     assert '""softplus_output"": false' in log
 
 
-def test_missing_raw_data_names_the_file_and_the_fix(kedro):
+def _source_of(project, task, url, name, **facts):
+    """Let a task be downloaded from elsewhere, as a user does who has a mirror."""
+    raw = {"read": name, "files": {name: {"url": url, "bytes": None, "checksum": None} | facts}}
+    tasks = {task: {"data": {"source": {"published": {"raw": raw}}}}}
+    (project / "conf/local/parameters.yml").write_text(yaml.safe_dump({"tasks": tasks}))
+
+
+def test_ingestion_downloads(kedro, server, screen, tmp_path):
+    screen.write_h5ad(tmp_path / "screen.h5ad")
+    name = "NormanWeissman2019_filtered.h5ad"
+    server.files[name] = (tmp_path / "screen.h5ad").read_bytes()
+    _source_of(kedro.root, "norman19", f"{server.url}/{name}", name)
+    result = kedro("run", "--pipeline=ingestion", "--params=task:norman19")
+    assert f"downloading {name}" in result.stdout + result.stderr
+    assert ad.read_h5ad(kedro.root / "data/02_intermediate/norman19/curated.h5ad").shape == screen.shape
+    manifest = json.loads((kedro.root / "data/01_raw/norman19.json").read_text())
+    assert manifest["files"][0]["sha256"] == manifest["sha256"]
+    kedro("run", "--pipeline=ingestion", "--params=task:norman19")
+    assert len(server.asked) == 1
+
+
+def test_unreachable_raw_data_names_the_file_and_the_fix(kedro):
+    name = "SrivatsanTrapnell2020_sciplex3.h5ad"
+    _source_of(kedro.root, "srivatsan20", f"http://127.0.0.1:9/{name}", name, bytes=2526631614)
     result = kedro("run", "--params=task:srivatsan20", check=False)
-    assert "data/01_raw/srivatsan20/srivatsan20.h5ad' is not there" in result.stderr
-    assert "SrivatsanTrapnell2020_sciplex3.h5ad" in result.stderr
+    assert result.returncode == 1
+    assert f"http://127.0.0.1:9/{name} cannot be downloaded" in result.stderr
+    assert f"(2.5 GB), place it at '{kedro.root}/data/01_raw/srivatsan20/{name}'" in result.stderr
     assert "data.source.path" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 def test_missing_predictions_name_the_command(kedro):

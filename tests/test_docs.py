@@ -12,6 +12,7 @@ import yaml
 
 from perturbench.__main__ import evaluate
 from perturbench.cli import run as run_command
+from perturbench.cli_data import data
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -52,6 +53,8 @@ def test_commands_exist(line, load_config, stages):
         for task in options["tasks"].split(","):
             for model in options["models"].split(","):
                 assert load_config(task=task, model=model)["parameters"]
+    elif words[:2] == ["perturbench", "data"]:
+        assert words[2] in data.commands
     elif words[:2] == ["perturbench", "evaluate"]:
         options = {option for parameter in evaluate.params for option in parameter.opts}
         assert {word for word in words if word.startswith("--")} <= options

@@ -1,4 +1,4 @@
-"""``perturbench``: score h5ad files without a project, or run the packaged project."""
+"""``perturbench``: score h5ad files without a project, see a project's data, or run the packaged project."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ from typing import Any
 
 import click
 
+from perturbench.cli_data import data
 from perturbench.errors import PerturbenchError
 
 
 @click.group()
 def main() -> None:
     """Train, compare and trust models of single-cell perturbation responses."""
+
+
+main.add_command(data)
 
 
 @main.command()

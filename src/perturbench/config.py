@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from perturbench.data.groups import Keys
-from perturbench.errors import PerturbenchError, listing
+from perturbench.errors import PerturbenchError, listing, require_choice
 
 if TYPE_CHECKING:
     from perturbench.data.curation import Layout
+    from perturbench.data.published import RemoteFile
 
 
 class Section(BaseModel):
@@ -46,26 +48,70 @@ class SimulationConfig(Section):
     seed: int = 0
 
 
-#: Fields of :class:`DataConfig` that describe a file.
-_OF_A_LAYOUT = ("perturbation_key", "control", "counts_layer", "rename", "curation")
+class RemoteFileConfig(Section):
+    """A published file, see :class:`perturbench.data.published.RemoteFile`."""
+
+    url: str = Field(pattern=r"^https?://\S+$")
+    bytes: int | None = Field(None, gt=0)
+    checksum: str | None = Field(None, pattern=r"^(md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})$")
+
+
+class PublishedConfig(Section):
+    """A form in which a data set is published: its files by name, and the h5ad that is read of them.
+
+    ``conversion`` says how to make ``read`` from the files where it is none of them.
+    """
+
+    files: dict[Annotated[str, Field(pattern=r"^[^/\\.][^/\\]*$")], RemoteFileConfig] = Field(min_length=1)
+    read: str
+    conversion: str | None = None
+    licence: str | None = None
+
+    @property
+    def remote_files(self) -> tuple[RemoteFile, ...]:
+        """What is downloaded."""
+        from perturbench.data.published import RemoteFile
+
+        return tuple(RemoteFile(name, **file.model_dump()) for name, file in self.files.items())
 
 
 class SourceConfig(Section):
-    """Where the raw data comes from."""
+    """Where the raw data comes from: a file, the simulator, or one of the forms in which it is ``published``."""
 
-    kind: Literal["file", "simulation"] = "file"
-    path: str
+    kind: str = "file"
+    path: str | None = None
     sha256: str | None = None
     how_to_get: str = "Place the file there, or name another with --params=data.source.path:<file>."
+    cache: str = "data/01_raw"
+    mismatch: Literal["refuse", "accept"] = "refuse"
+    published: dict[str, PublishedConfig] = {}
     simulation: SimulationConfig = SimulationConfig()
+
+    @model_validator(mode="after")
+    def _known_kind(self) -> SourceConfig:
+        require_choice("data.source.kind", self.kind, ("file", "simulation", *self.published))
+        if self.path is None and self.kind not in self.published:
+            raise PerturbenchError(f"data.source.path is not set; kind '{self.kind}' needs the path of an h5ad.")
+        return self
+
+    @property
+    def form(self) -> PublishedConfig | None:
+        """The form that is downloaded; ``None`` for a file of one's own and a simulation."""
+        return self.published.get(self.kind) if self.path is None else None
 
 
 class CardConfig(Section):
-    """What a data card says besides what the data shows."""
+    """What is known of a data set, for people: who made it, under which terms, how large it is."""
 
     citation: str | None = None
-    licence: str | None = None
     url: str | None = None
+    licence: str | None = None
+    cells: int | None = Field(None, gt=0)
+    perturbations: str | None = None
+
+
+#: Fields of :class:`DataConfig` that describe a file.
+_OF_A_LAYOUT = ("perturbation_key", "control", "counts_layer", "rename", "curation")
 
 
 class DataConfig(Section):
@@ -98,6 +144,17 @@ class DataConfig(Section):
             for name, arguments in step.items():
                 find_step(name, arguments)
         return value
+
+    @property
+    def folder(self) -> Path:
+        """Where the files of the data set are downloaded to."""
+        return Path(self.source.cache) / self.dataset
+
+    @property
+    def licence(self) -> str | None:
+        """The terms of what is read: the published form may have others than the data set."""
+        form = self.source.form
+        return form.licence if form and form.licence else self.card.licence
 
     @property
     def layouts(self) -> list[Layout]:

@@ -16,8 +16,8 @@ from perturbench.errors import PerturbenchError, listing, require_choice
 SECTIONS = ("data", "preprocessing", "splitter", "trainer", "prediction", "evaluation", "hpo")
 #: What the chosen model's YAML gives, and an environment or --params may change.
 OF_THE_MODEL = ("hparams", "search_space")
-_TASK_KEYS = {"title", *SECTIONS}
-_MODEL_KEYS = {"target", "defaults", "published", "search_space", "trainer"}
+_TASK_KEYS = {"like", "title", *SECTIONS}
+_MODEL_KEYS = {"like", "target", "data", "defaults", "published", "search_space", "trainer"}
 HYPERPARAMETERS = ("defaults", "published", "tuned")
 
 
@@ -42,8 +42,17 @@ class LayeredConfigLoader(OmegaConfigLoader):
             if key != "globals":
                 _ = self._params  # a mistake in the parameters is told here, not wrapped by a resolver that needs them
             return super()._resolve_from_raw_config(key, base_configs, env_configs, *rest)
-        base, env = _merge_files(base_configs), _merge_files(env_configs)
-        merged = select_parameters(base, env, OmegaConf.create(self.runtime_params or {}))
+        self._base, self._env = _merge_files(base_configs), _merge_files(env_configs)
+        return self._selected(self.runtime_params or {})
+
+    def of_every_task(self) -> dict[str, dict[str, Any]]:
+        """Return the parameters of each task, as a run of it would get them."""
+        self["parameters"]
+        tasks = {**self._base.get("tasks", {}), **self._env.get("tasks", {})}
+        return {task: self._selected({**(self.runtime_params or {}), "task": task}) for task in sorted(tasks)}
+
+    def _selected(self, runtime: dict[str, Any]) -> dict[str, Any]:
+        merged = select_parameters(self._base, self._env, OmegaConf.create(runtime))
         return OmegaConf.to_container(merged, resolve=True)  # type: ignore[return-value]
 
     @cached_property
@@ -87,23 +96,31 @@ def select_parameters(base: DictConfig, env: DictConfig, runtime: DictConfig) ->
     chosen = OmegaConf.merge(catalogue, {key: value for key, value in runtime.items() if key not in SECTIONS})
     if not isinstance(chosen.seed, int) or isinstance(chosen.seed, bool) or chosen.seed < 0:
         raise PerturbenchError(f"seed is '{chosen.seed}'; it must be a whole number of at least 0.")
-    require_choice("task", chosen.task, tasks)
-    require_choice("model", chosen.model, models)
-    task, model = tasks[chosen.task], models[chosen.model]
-    for kind, name, entry, allowed in (
-        ("task", chosen.task, task, _TASK_KEYS),
-        ("model", chosen.model, model, _MODEL_KEYS),
-    ):
-        if strange := sorted(set(entry) - allowed):
-            raise PerturbenchError(f"{kind} '{name}' has unknown keys: {listing(strange)}; known: {listing(allowed)}.")
+    task = _with_parent("task", chosen.task, tasks, _TASK_KEYS)
+    model = _with_parent("model", chosen.model, models, _MODEL_KEYS)
     for section in SECTIONS:
         layers = [layer[section] for layer in (base, task, model, env, runtime) if section in layer]
         chosen[section] = OmegaConf.merge(*layers)
     chosen["title"] = task.get("title", chosen.task)
     chosen["model_target"] = model.target
-    chosen["search_space"] = OmegaConf.merge(*(layer.get("search_space") or {} for layer in (model, env, runtime)))
+    space = OmegaConf.merge(*(layer.get("search_space") or {} for layer in (model, env, runtime)))
+    chosen["search_space"] = {name: entry for name, entry in space.items() if entry is not None}
     chosen["hparams"] = _hyperparameters(chosen, model, env.get("hparams", {}), runtime.get("hparams", {}))
     return chosen
+
+
+def _with_parent(kind: str, name: str, entries: DictConfig, allowed: set[str], children: tuple = ()) -> DictConfig:
+    """Return a task's or model's entry over that of the one it is ``like``; published values are its own alone."""
+    if name in children:
+        raise PerturbenchError(f"{kind} '{name}' is like itself: {' -> '.join((*children, name))}; end the circle.")
+    require_choice(kind if not children else f"{kind} that '{children[-1]}' is like", name, entries)
+    entry = entries[name]
+    if strange := sorted(set(entry) - allowed):
+        raise PerturbenchError(f"{kind} '{name}' has unknown keys: {listing(strange)}; known: {listing(allowed)}.")
+    if "like" not in entry:
+        return entry
+    parent = _with_parent(kind, entry["like"], entries, allowed, (*children, name))
+    return OmegaConf.merge(OmegaConf.masked_copy(parent, [key for key in parent if key != "published"]), entry)
 
 
 def _hyperparameters(chosen: DictConfig, model: DictConfig, *overrides: Any) -> DictConfig:

@@ -120,7 +120,7 @@ def _end_runs(status: str) -> None:
 
 
 def _flatten(prefix: str, value: Any) -> list[tuple[str, Any]]:
-    # The keys of a free mapping, such as renamed drugs, are values and no names that MLflow would take.
-    if not isinstance(value, dict) or prefix.endswith(".rename"):
+    # The keys of a free mapping, such as renamed drugs or names of files, are values, and no names for MLflow.
+    if not isinstance(value, dict) or prefix.endswith((".rename", ".published")):
         return [(_mlflow_name(prefix), json.dumps(value) if isinstance(value, dict) else value)]
     return [pair for key, item in value.items() for pair in _flatten(f"{prefix}.{key}", item)]

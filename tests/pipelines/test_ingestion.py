@@ -1,3 +1,4 @@
+import gzip
 import json
 
 import anndata as ad
@@ -31,6 +32,49 @@ def test_another_checksum_is_told(config, tmp_path, caplog):
     source = {"path": str(tmp_path / "raw.h5ad"), "sha256": "0" * 64}
     fetch(config(source=source), "mine")
     assert "is not the file that task 'mine' was made for" in caplog.text
+
+
+@pytest.fixture
+def published(screen, server, tmp_path):
+    """Parameters of a data set that is downloaded from this machine."""
+    screen.write_h5ad(tmp_path / "x.h5ad")
+    content = (tmp_path / "x.h5ad").read_bytes()
+    server.files |= {"x.h5ad.gz": gzip.compress(content), "x_split.csv": b"cell,train\n"}
+
+    def make(**source):
+        files = {name: {"url": f"{server.url}/{name}"} for name in server.files}
+        raw = {"files": files, "read": "x.h5ad"}
+        return DataConfig(
+            dataset="x", source={"kind": "raw", "cache": str(tmp_path / "cache"), "published": {"raw": raw}} | source
+        )
+
+    return make
+
+
+def test_download_is_unpacked_read_and_recorded(published, server, screen, tmp_path):
+    data = published()
+    raw = fetch(data, "mine")
+    assert raw["path"] == str(tmp_path / "cache/x/x.h5ad")
+    assert raw["kind"] == "raw"
+    assert [file["url"] for file in raw["files"]] == [f"{server.url}/x.h5ad.gz", f"{server.url}/x_split.csv"]
+    assert all(len(file["sha256"]) == 64 for file in raw["files"])
+    assert np.array_equal(curate(raw, data, "mine").X.toarray(), screen.X.toarray())
+    assert fetch(data, "mine") == raw
+    assert len(server.asked) == 2
+
+
+def test_file_of_ones_own_is_taken_in_place_of_a_download(published, server, tmp_path):
+    raw = fetch(published(path=str(tmp_path / "x.h5ad")), "mine")
+    assert raw["path"] == str(tmp_path / "x.h5ad")
+    assert not server.asked
+
+
+def test_citation_and_place_do_not_change_what_curated_cells_are(config):
+    data = config(card={"citation": "x"})
+    assert (
+        curate(fetch(data, "mine"), data, "mine").uns["perturbench"]["parameters"]
+        == curate(fetch(config(), "mine"), config(), "mine").uns["perturbench"]["parameters"]
+    )
 
 
 def test_simulated_data_is_made_once_and_anew_when_its_parameters_change(tmp_path):
@@ -91,7 +135,10 @@ def test_data_card(config, screen):
     curated = curate(raw, data, "mine")
     card = describe(curated, raw, data, "My screen")
     counts = np.asarray(screen.X.sum(axis=1)).ravel()
-    assert card | {"title": "My screen", "citation": "Doe 2024", "licence": "MIT", "url": None} == card
+    assert (
+        card | {"title": "My screen", "citation": "Doe 2024", "licence": "MIT", "url": None, "source": raw["path"]}
+        == card
+    )
     assert (card["cells"], card["genes"], card["singles"], card["combinations"]) == (1200, 60, 8, 4)
     assert card["control cells"] == (screen.obs["condition"] == "control").sum()
     assert card["counts per cell (median)"] == np.median(counts)

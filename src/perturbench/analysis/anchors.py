@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from perturbench.analysis.aggregation import group_means
 from perturbench.analysis.evaluation import score
 from perturbench.analysis.metrics import available_metrics
+from perturbench.analysis.pseudobulk import Pseudobulk
 from perturbench.analysis.statistics import Prediction, Reference
 from perturbench.data.groups import Groups
 
@@ -67,21 +67,11 @@ def training_anchors(training: ad.AnnData, keys: Keys, reference: Reference) -> 
     ``(n_pairs, n_genes)`` each. A combination with a single perturbation that training does not have alone in the state
     has no additive prediction: NaN.
     """
-    groups = Groups.from_obs(training.obs, keys)
-    pairs = groups.pairs()
-    codes = np.where(groups.is_control, len(pairs) + groups.state_codes, groups.pair_codes(pairs))
-    means = group_means(training[:, reference.genes], codes, len(pairs) + len(groups.states))
-    controls = dict(zip(groups.states, means[len(pairs) :], strict=True))
-    effects = {pair: row - controls[pair[0]] for pair, row in zip(pairs, means, strict=False)}
-    effects = {pair: effect for pair, effect in effects.items() if np.isfinite(effect).all()}  # states with controls
-    of_state: dict[tuple[str, ...], list[np.ndarray]] = {}
-    for (state, _), effect in effects.items():
-        of_state.setdefault(state, []).append(effect)
-    if not of_state:
+    pseudobulk = Pseudobulk.of(training[:, reference.genes], Groups.from_obs(training.obs, keys))
+    effects = pseudobulk.effects
+    if not effects:
         return {}
-    overall = np.mean([np.mean(rows, axis=0) for rows in of_state.values()], axis=0)
-    shift = [np.mean(of_state[state], axis=0) if state in of_state else overall for state, _ in reference.pairs]
-    anchors = {NULL: reference.control_means + np.array(shift)}
+    anchors = {NULL: reference.control_means + pseudobulk.mean_response([state for state, _ in reference.pairs])}
 
     singles = [keys.singles(condition) for _, condition in reference.pairs]
     if any(len(names) > 1 for names in singles):

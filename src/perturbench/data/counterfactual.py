@@ -181,7 +181,7 @@ class Counterfactual(torch.utils.data.Dataset):
 
     def _batch(self, positions: np.ndarray) -> Batch:
         pairs, rows = self._locate(positions)
-        groups = torch.from_numpy(pairs)
+        groups, embeddings = torch.from_numpy(pairs), self.cells.embedding_rows(rows)
         return Batch(
             gene_expression=None,
             perturbations=self._multi_hot[groups],
@@ -189,7 +189,8 @@ class Counterfactual(torch.utils.data.Dataset):
             controls=self.cells.rows(rows),
             ids=self.cells.ids[rows],
             gene_names=self.cells.gene_array,
-            embeddings=self.cells.embedding_rows(rows),
+            embeddings=embeddings,
+            control_embeddings=embeddings,
             groups=groups,
         )
 

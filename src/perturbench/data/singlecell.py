@@ -159,6 +159,11 @@ class SingleCellPerturbation(Dataset):
             return self._batch(np.asarray(key.positions), key.seed)
         return self._batch(np.arange(len(self))[key], 0)
 
+    def perturbation_counts(self) -> torch.Tensor:
+        """Return how many cells have each single perturbation, ``(n_perturbations,)`` float32."""
+        counts = np.bincount(self.groups.condition_codes[self.rows], minlength=len(self._multi_hot))
+        return torch.from_numpy(counts.astype(np.float32) @ self._multi_hot)
+
     def _example(self, position: int) -> Example:
         row = self.rows[[position]]
         embedding = self.cells.embedding_rows(row)
@@ -217,7 +222,11 @@ class SingleCellPerturbationWithControls(SingleCellPerturbation):
 
     def _batch(self, positions: np.ndarray, seed: int) -> Batch:
         controls = self._match(self.rows[positions], seed)
-        return super()._batch(positions, seed)._replace(controls=self.cells.rows(controls))
+        return (
+            super()
+            ._batch(positions, seed)
+            ._replace(controls=self.cells.rows(controls), control_embeddings=self.cells.embedding_rows(controls))
+        )
 
     def _match(self, rows: np.ndarray, seed: int) -> np.ndarray:
         return self._pool.match(rows, self.groups.state_codes[rows], seed)

@@ -58,7 +58,9 @@ class Batch(NamedTuple):
     gene_names
         Names of the genes, ``(n_genes,)``.
     embeddings
-        ``(n_cells, n_embedding)``.
+        ``(n_cells, n_embedding)``; of the control cells for counterfactuals.
+    control_embeddings
+        Embeddings of the matched control cells, ``(n_cells, n_embedding)``.
     groups
         For counterfactuals: position of each cell's (state, perturbation) pair among the dataset's pairs,
         ``(n_cells,)``.
@@ -71,4 +73,5 @@ class Batch(NamedTuple):
     ids: np.ndarray | None = None
     gene_names: np.ndarray | None = None
     embeddings: torch.Tensor | None = None
+    control_embeddings: torch.Tensor | None = None
     groups: torch.Tensor | None = None

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 from torch.nn import functional as F
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from perturbench import __version__
 from perturbench.analysis.aggregation import GroupSums
@@ -23,6 +24,8 @@ from perturbench.data.encoding import context_keys
 from perturbench.errors import PerturbenchError, listing
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from lightning.pytorch.utilities.types import OptimizerLRScheduler
 
     from perturbench.data.counterfactual import CounterfactualWithReference
@@ -55,6 +58,8 @@ class PerturbationModel(L.LightningModule, ABC):
 
     #: Whether the model is computed from pseudobulks instead of being trained, see ``ClosedFormModel``.
     closed_form = False
+    #: What a model that steps its optimizers itself clips gradients to; for the others Lightning does.
+    gradient_clip_val: float | None = None
     #: What a test computes: a profile or names of metrics.
     test_metrics: str | list[str] = "default"
 
@@ -85,6 +90,22 @@ class PerturbationModel(L.LightningModule, ABC):
             )
         return F.mse_loss(predicted, observed)
 
+    def input_width(self, use_embeddings: bool) -> int:
+        """Return the width of what stands for a cell: its genes, or its embedding.
+
+        Raises
+        ------
+        PerturbenchError
+            If embeddings are to be used and the data was loaded without.
+        """
+        if not use_embeddings:
+            return self.n_genes
+        if width := self.training_record["n_embedding"]:
+            return width
+        raise PerturbenchError(
+            f"{type(self).__name__} with use_embeddings needs cell embeddings; set data.embedding_key to a key of obsm."
+        )
+
     def covariate_matrix(self, batch: Batch) -> torch.Tensor:
         """Return all one-hot covariates side by side, ``(n_cells, n_covariates)``; no columns without covariates."""
         if batch.covariates:
@@ -93,9 +114,32 @@ class PerturbationModel(L.LightningModule, ABC):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return Adam, and a learning rate that falls to a fifth after 15 epochs without a better ``val_loss``."""
-        optimizer = torch.optim.Adam(self.parameters(), lr=self.lr, weight_decay=self.wd)
-        scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.2, patience=15)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": "val_loss"}}
+        return self.adam(self.parameters())
+
+    def adam(self, parameters: Iterable[torch.nn.Parameter]) -> Any:
+        """Return Adam for some parameters, with its learning rate scheduler, as Lightning takes them."""
+        optimizer = torch.optim.Adam(parameters, lr=self.lr, weight_decay=self.wd)
+        scheduler: dict[str, Any] = {"scheduler": ReduceLROnPlateau(optimizer, factor=0.2, patience=15)}
+        if self.automatic_optimization:  # Lightning insists on a name, and warns of one where it does not step
+            scheduler["monitor"] = "val_loss"
+        return {"optimizer": optimizer, "lr_scheduler": scheduler}
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        """Leave the default scheduler to ``on_validation_epoch_end``; any other goes Lightning's way."""
+        if not isinstance(scheduler, ReduceLROnPlateau):
+            super().lr_scheduler_step(scheduler, metric)
+
+    def on_validation_epoch_end(self) -> None:
+        """Lower learning rates on a plateau, before the epoch's state is saved, so that a resumed training knows.
+
+        Models that step their optimizers themselves get the same.
+        """
+        if self.trainer.state.fn != "fit" or self.trainer.sanity_checking:
+            return
+        schedulers = self.lr_schedulers()
+        for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
+            if isinstance(scheduler, ReduceLROnPlateau):
+                scheduler.step(self.trainer.callback_metrics["val_loss"])
 
     def setup(self, stage: str) -> None:
         """Refuse data that the model was not built for, before any stage of the trainer."""
@@ -194,7 +238,7 @@ class PerturbationModel(L.LightningModule, ABC):
         record = self.training_record
         keys = context_keys(record)  # type: ignore[arg-type]
         if batch.groups is None:
-            pairs, codes = self._decode(batch)
+            pairs, codes = self._pairs_of(batch)
         else:
             pairs, codes = _dataset_of(self.trainer.predict_dataloaders).pairs, batch.groups.cpu().numpy()
         obs = pd.DataFrame(
@@ -204,7 +248,7 @@ class PerturbationModel(L.LightningModule, ABC):
         obs["control_cell"] = "" if batch.ids is None else batch.ids
         return obs.set_axis([f"cell{i}" for i in range(len(codes))])
 
-    def _decode(self, batch: Batch) -> tuple[list[Pair], np.ndarray]:
+    def _pairs_of(self, batch: Batch) -> tuple[list[Pair], np.ndarray]:
         """Return the distinct (state, perturbation) pairs of an encoded batch, and each cell's position in them."""
         record = self.training_record
         keys = context_keys(record)  # type: ignore[arg-type]
@@ -225,8 +269,8 @@ def _dataset_of(loaders: Any) -> CounterfactualWithReference:
     return (loaders[0] if isinstance(loaders, (list, tuple)) else loaders).dataset
 
 
-def controls_of(batch: Batch) -> torch.Tensor:
-    """Return the matched controls of a batch, ``(n_cells, n_genes)``.
+def controls_of(batch: Batch, use_embeddings: bool = False) -> torch.Tensor:
+    """Return the matched controls of a batch, ``(n_cells, n_genes)``, or their embeddings, ``(n_cells, n_embedding)``.
 
     Raises
     ------
@@ -235,11 +279,11 @@ def controls_of(batch: Batch) -> torch.Tensor:
     """
     if batch.controls is None:
         raise PerturbenchError("the batch has no matched controls; use SingleCellPerturbationWithControls.")
-    return batch.controls
+    return _embedded(batch.control_embeddings) if use_embeddings else batch.controls
 
 
-def observed_of(batch: Batch) -> torch.Tensor:
-    """Return the observed expression of a batch, ``(n_cells, n_genes)``.
+def observed_of(batch: Batch, use_embeddings: bool = False) -> torch.Tensor:
+    """Return the observed expression of a batch, ``(n_cells, n_genes)``, or its embedding, ``(n_cells, n_embedding)``.
 
     Raises
     ------
@@ -248,7 +292,13 @@ def observed_of(batch: Batch) -> torch.Tensor:
     """
     if batch.gene_expression is None:
         raise PerturbenchError("a counterfactual batch has no observed expression; predict from batch.controls.")
-    return batch.gene_expression
+    return _embedded(batch.embeddings) if use_embeddings else batch.gene_expression
+
+
+def _embedded(embeddings: torch.Tensor | None) -> torch.Tensor:
+    if embeddings is None:
+        raise PerturbenchError("the batch has no embeddings; load the data with an embedding_key.")
+    return embeddings
 
 
 def _brief(names: list[str]) -> str:

@@ -4,26 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
+
 from perturbench.models.base import controls_of
 from perturbench.models.closed_form import ClosedFormModel
 
 if TYPE_CHECKING:
-    import torch
-
-    from perturbench.data.encoding import Context
+    from perturbench.analysis.pseudobulk import Pseudobulk
     from perturbench.data.types import Batch
-    from perturbench.models.closed_form import Pseudobulk
 
 
 class Control(ClosedFormModel):
     """Predict the matched control cells unchanged."""
 
-    def __init__(self, context: Context) -> None:
-        super().__init__(context)
-
     def fit_pseudobulk(self, pseudobulk: Pseudobulk) -> None:
         """Learn nothing."""
 
-    def predict(self, batch: Batch) -> torch.Tensor:
-        """Return the controls."""
-        return controls_of(batch)
+    def effect(self, batch: Batch) -> torch.Tensor:
+        """Return zeros."""
+        return torch.zeros_like(controls_of(batch))

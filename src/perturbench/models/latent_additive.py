@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from perturbench.models.base import PerturbationModel, controls_of
-from perturbench.models.nn import MLP
+from perturbench.models.nn import MLP, sample_mask
 
 if TYPE_CHECKING:
     from perturbench.data.encoding import Context
@@ -26,6 +26,11 @@ class LatentAdditive(PerturbationModel):
         Of the encoders and the decoder.
     inject_covariates_encoder, inject_covariates_decoder
         Whether covariates enter the cell's encoder, and the decoder.
+    sparse_additive_mechanism
+        Whether a mask that depends on the perturbation, drawn in training and averaged in prediction, multiplies
+        ``enc_p(p)``.
+    use_embeddings
+        Whether the control cell's embedding stands for its expression.
     lr, wd
         Of Adam.
     """
@@ -39,25 +44,38 @@ class LatentAdditive(PerturbationModel):
         dropout: float | None = None,
         inject_covariates_encoder: bool = False,
         inject_covariates_decoder: bool = False,
+        sparse_additive_mechanism: bool = False,
+        use_embeddings: bool = False,
         lr: float = 1e-3,
         wd: float = 1e-8,
     ) -> None:
         super().__init__(context, lr=lr, wd=wd)
         self.inject_covariates_encoder = inject_covariates_encoder
         self.inject_covariates_decoder = inject_covariates_decoder
+        self.use_embeddings = use_embeddings
         in_encoder = self.n_covariates if inject_covariates_encoder else 0
         in_decoder = self.n_covariates if inject_covariates_decoder else 0
         shape = (n_layers, dropout)
-        self.cell_encoder = MLP(self.n_genes + in_encoder, encoder_width, latent_dim, *shape)
+        self.cell_encoder = MLP(self.input_width(use_embeddings) + in_encoder, encoder_width, latent_dim, *shape)
         self.perturbation_encoder = MLP(self.n_perturbations, encoder_width, latent_dim, *shape)
+        self.mask_encoder = (
+            MLP(self.n_perturbations, encoder_width, latent_dim, *shape) if sparse_additive_mechanism else None
+        )
         self.decoder = MLP(latent_dim + in_decoder, encoder_width, self.n_genes, *shape)
 
     def predict(self, batch: Batch) -> torch.Tensor:
         """Return the decoded sum of the control cell's and the perturbation's embeddings."""
-        cell, covariates = controls_of(batch), self.covariate_matrix(batch)
+        cell, covariates = controls_of(batch, self.use_embeddings), self.covariate_matrix(batch)
         if self.inject_covariates_encoder:
             cell = torch.cat([cell, covariates], dim=1)
-        latent = self.cell_encoder(cell) + self.perturbation_encoder(batch.perturbations)
+        latent = self.cell_encoder(cell) + self._perturbation(batch.perturbations)
         if self.inject_covariates_decoder:
             latent = torch.cat([latent, covariates], dim=1)
         return F.softplus(self.decoder(latent))
+
+    def _perturbation(self, perturbations: torch.Tensor) -> torch.Tensor:
+        """Return the embedding of each cell's perturbation, ``(n_cells, latent_dim)``."""
+        embedding = self.perturbation_encoder(perturbations)
+        if self.mask_encoder is None:
+            return embedding
+        return embedding * sample_mask(self.mask_encoder(perturbations), self.training)

@@ -139,6 +139,7 @@ def fit(
         If the loss was never finite.
     """
     interactive = sys.stderr.isatty()
+    model.gradient_clip_val = gradient_clip_val
     model.training_record["training_pairs"] = [[*state, name] for state, name in datamodule.pairs("train")]
     with nullcontext(resume_dir) if resume_dir else tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
@@ -159,7 +160,7 @@ def fit(
                 max_epochs=1 if model.closed_form else max_epochs,
                 min_epochs=None if model.closed_form else min(min_epochs, max_epochs),
                 limit_train_batches=1 if model.closed_form else None,
-                gradient_clip_val=gradient_clip_val,
+                gradient_clip_val=gradient_clip_val if model.automatic_optimization else None,
                 callbacks=[*own, *callbacks],
                 logger=logger,
                 deterministic="warn",

@@ -1,5 +1,7 @@
-"""Layers shared by models."""
+"""Layers that models share."""
 
+from perturbench.models.nn.gaussian import Gaussian, GaussianEncoder, squared_error
+from perturbench.models.nn.mask import bernoulli_kl, sample_mask
 from perturbench.models.nn.mlp import MLP
 
-__all__ = ["MLP"]
+__all__ = ["MLP", "Gaussian", "GaussianEncoder", "bernoulli_kl", "sample_mask", "squared_error"]

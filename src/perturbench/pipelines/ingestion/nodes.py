@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import anndata as ad
 
 from perturbench.config import DataConfig
+from perturbench.files import size_of
 from perturbench.provenance import KEY, fingerprint_file, fingerprint_parameters, stamp
 
 logger = logging.getLogger(__name__)
@@ -16,9 +18,7 @@ logger = logging.getLogger(__name__)
 
 def fetch(data: DataConfig, task: str) -> dict[str, Any]:
     """Make sure that the raw file is there and is the right one; return what it is."""
-    from perturbench.data.sources import obtain
-
-    path = obtain(data.source.kind, data.source.path, data.source.simulation.model_dump(), data.source.how_to_get)
+    path, files = _obtain(data)
     sha256 = fingerprint_file(path)
     if data.source.sha256 not in (None, sha256):
         logger.warning(
@@ -28,7 +28,29 @@ def fetch(data: DataConfig, task: str) -> dict[str, Any]:
             sha256,
             data.source.sha256,
         )
-    return stamp(task=task, dataset=data.dataset, path=str(path), bytes=Path(path).stat().st_size, sha256=sha256)
+    return stamp(
+        task=task,
+        dataset=data.dataset,
+        kind=data.source.kind,
+        path=str(path),
+        bytes=size_of(path),
+        sha256=sha256,
+        files=files,
+    )
+
+
+def _obtain(data: DataConfig) -> tuple[Path, list[dict[str, Any]]]:
+    """Return the path of the raw h5ad, and the records of the files that were downloaded for it."""
+    from perturbench.data.published import fetch_all
+    from perturbench.data.sources import obtain
+
+    source, form = data.source, data.source.form
+    if form is None:
+        kind = "simulation" if source.kind == "simulation" else "file"
+        return obtain(kind, source.path, source.simulation.model_dump(), source.how_to_get), []
+    accept = source.mismatch == "accept"
+    path, records = fetch_all(form.remote_files, data.folder, form.read, form.conversion, accept=accept)
+    return path.resolve(), [asdict(record) for record in records]
 
 
 def curate(raw: dict[str, Any], data: DataConfig, task: str) -> ad.AnnData:
@@ -48,5 +70,15 @@ def describe(curated: ad.AnnData, raw: dict[str, Any], data: DataConfig, title: 
     """Return the data card: what is in the curated cells, where they come from, and how to cite them."""
     from perturbench.data.card import data_card
 
-    about = {"dataset": data.dataset, "title": title, **data.card.model_dump()}
-    return data_card(curated, data.keys, about | {"source": raw["path"], "source sha256": raw["sha256"]})
+    about = {
+        "dataset": data.dataset,
+        "title": title,
+        "citation": data.card.citation,
+        "url": data.card.url,
+        "licence": data.licence,
+        "published cells": data.card.cells,
+        "published perturbations": data.card.perturbations,
+        "source": raw["path"],
+        "source sha256": raw["sha256"],
+    }
+    return data_card(curated, data.keys, about)
