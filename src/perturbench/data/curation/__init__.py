@@ -1,20 +1,15 @@
 """From a source's file to the standard form that every later step relies on."""
 
-from perturbench.data.curation.curate import curate_file
-from perturbench.data.curation.layouts import Layout, choose_layout, known_layouts
-from perturbench.data.curation.schema import check_curated
-from perturbench.data.curation.standard import STANDARD, standardise
-from perturbench.data.curation.steps import Annotation, find_step, run_steps
+import lazy_loader
 
-__all__ = [
-    "STANDARD",
-    "Annotation",
-    "Layout",
-    "check_curated",
-    "choose_layout",
-    "curate_file",
-    "find_step",
-    "known_layouts",
-    "run_steps",
-    "standardise",
-]
+# Lazy: checking the steps of a task must not cost an import of anndata.
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "curate": ["curate_file"],
+        "layouts": ["Layout", "choose_layout", "known_layouts"],
+        "schema": ["check_curated"],
+        "standard": ["STANDARD", "standardise"],
+        "steps": ["Annotation", "find_step", "run_steps"],
+    },
+)
