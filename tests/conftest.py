@@ -104,42 +104,103 @@ def load_config(project):
 @pytest.fixture
 def project_copy(project, tmp_path) -> Path:
     """A copy of the project's configuration and demo data that ``kedro`` can be called in."""
-    for name in ("pyproject.toml", ".telemetry"):
-        shutil.copy(project / name, tmp_path / name)
-    (tmp_path / "src").mkdir()
-    shutil.copytree(project / "conf", tmp_path / "conf", ignore=shutil.ignore_patterns("local"))
-    (tmp_path / "conf/local").mkdir()
-    shutil.copytree(project / "data/01_raw/ishikawa23", tmp_path / "data/01_raw/ishikawa23")
-    return tmp_path
+    return copy_project(project, tmp_path)
 
 
 @pytest.fixture
 def run(project_copy):
     """Return a function that runs pipelines in the environment ``test``, in the copy of the project."""
-    from kedro.framework.session import KedroSession
-
-    def _run(*pipelines: str, env: str = "test", **params):
-        with KedroSession.create(project_path=project_copy, env=env, runtime_params=params) as session:
-            return session.run(pipeline_names=list(pipelines) or None)
-
-    def catalog(env: str = "test", **params):
-        with KedroSession.create(project_path=project_copy, env=env, runtime_params=params) as session:
-            return session.load_context().catalog
-
-    _run.root, _run.catalog = project_copy, catalog
-    return _run
+    return runner(project_copy)
 
 
 @pytest.fixture
 def kedro(project_copy):
     """Return a function that calls the ``kedro`` command in the copy of the project."""
+    return caller(project_copy)
 
+
+def copy_project(project: Path, folder: Path) -> Path:
+    for name in ("pyproject.toml", ".telemetry"):
+        shutil.copy(project / name, folder / name)
+    (folder / "src").mkdir()
+    shutil.copytree(project / "conf", folder / "conf", ignore=shutil.ignore_patterns("local"))
+    (folder / "conf/local").mkdir()
+    shutil.copytree(project / "data/01_raw/ishikawa23", folder / "data/01_raw/ishikawa23")
+    return folder
+
+
+def runner(root: Path):
+    from kedro.framework.session import KedroSession
+
+    def run(*pipelines: str, env: str = "test", **params):
+        with KedroSession.create(project_path=root, env=env, runtime_params=params) as session:
+            return session.run(pipeline_names=list(pipelines) or None)
+
+    def catalog(env: str = "test", **params):
+        with KedroSession.create(project_path=root, env=env, runtime_params=params) as session:
+            return session.load_context().catalog
+
+    run.root, run.catalog = root, catalog
+    return run
+
+
+def caller(root: Path):
     def call(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "kedro", *arguments]
-        result = subprocess.run(command, cwd=project_copy, capture_output=True, text=True, check=False)
+        result = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
         if check:
             assert result.returncode == 0, result.stdout + result.stderr
         return result
 
-    call.root = project_copy
+    call.root = root
     return call
+
+
+@pytest.fixture
+def scgpt_checkpoint(tmp_path):
+    """Return a function that writes a tiny random checkpoint folder in scGPT's published layout."""
+    import json
+
+    import torch
+
+    def write(genes, *, flash=True, folder="scGPT_tiny", width=16, hidden=24, n_layers=2, **arguments) -> Path:
+        path = tmp_path / folder
+        path.mkdir(exist_ok=True)
+        # As published, special tokens come after the genes.
+        vocabulary = {name: number for number, name in enumerate([*genes, "<pad>", "<cls>", "<eoc>"])}
+        (path / "vocab.json").write_text(json.dumps(vocabulary))
+        layout = {"embsize": width, "nheads": 4, "d_hid": hidden, "nlayers": n_layers, "n_layers_cls": 3}
+        padding = {"dropout": 0.2, "pad_token": "<pad>", "pad_value": -2}
+        (path / "args.json").write_text(json.dumps({**layout, **padding, **arguments}))
+        qkv = "Wqkv." if flash else "in_proj_"
+        shapes = {
+            "encoder.embedding.weight": (len(vocabulary), width),
+            "flag_encoder.weight": (2, width),
+            "value_encoder.linear1.weight": (width, 1),
+            "value_encoder.linear1.bias": (width,),
+            "value_encoder.linear2.weight": (width, width),
+            "value_encoder.linear2.bias": (width,),
+            "decoder.fc.0.weight": (width, width),
+        }
+        norms = ["encoder.enc_norm", "value_encoder.norm"]
+        for number in range(n_layers):
+            layer = f"transformer_encoder.layers.{number}"
+            norms += [f"{layer}.norm1", f"{layer}.norm2"]
+            shapes |= {
+                f"{layer}.self_attn.{qkv}weight": (3 * width, width),
+                f"{layer}.self_attn.{qkv}bias": (3 * width,),
+                f"{layer}.self_attn.out_proj.weight": (width, width),
+                f"{layer}.self_attn.out_proj.bias": (width,),
+                f"{layer}.linear1.weight": (hidden, width),
+                f"{layer}.linear1.bias": (hidden,),
+                f"{layer}.linear2.weight": (width, hidden),
+                f"{layer}.linear2.bias": (width,),
+            }
+        for norm in norms:
+            shapes |= {f"{norm}.weight": (width,), f"{norm}.bias": (width,)}
+        draw = torch.Generator().manual_seed(0)
+        weights = {name: 0.5 * torch.randn(shape, generator=draw) for name, shape in shapes.items()}
+        torch.save(weights, path / "best_model.pt")
+        return path
+
+    return write

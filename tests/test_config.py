@@ -20,7 +20,7 @@ def validate(stages):
 
 
 def test_promised_tasks_and_models_are_there():
-    assert {"demo", "simulated", "norman19", "srivatsan20", "frangieh21", "jiang24", "op3"} <= set(TASKS)
+    assert {"demo", "simulated", "norman19", "srivatsan20", "frangieh21", "jiang24", "op3", "papalexi21"} <= set(TASKS)
     assert {f"mcfaline23_{size}" for size in ("small", "medium", "full")} <= set(TASKS)
     assert {f"srivatsan20_balance_{balance}" for balance in ("1", "0.9", "0.8", "0.7")} <= set(TASKS)
     of_the_paper = (
@@ -179,7 +179,14 @@ def test_unknown_names_are_told_with_the_choices(load_config, parameters, messag
         ({"trainer": {"max_epoch": 3}}, "max_epoch; choose among: max_epochs"),
         ({"splitter": {"test_fraction": 1.5}}, "test_fraction"),
         ({"splitter": {"method": "random"}}, "method"),
+        ({"splitter": {"n_folds": 2}}, "n_folds"),
+        ({"splitter": {"downsample_fraction": 0}}, "downsample_fraction"),
+        ({"splitter": {"perturbations_per_state": {"day2": 0}}}, "perturbations_per_state.day2"),
+        ({"splitter": {"train_states": "all"}}, "train_states"),
         ({"preprocessing": {"fit_on": "test"}}, "fit_on"),
+        ({"embedding": {"kind": "geneformer"}}, "kind"),
+        ({"embedding": {"max_length": 1}}, "max_length"),
+        ({"embedding": {"key": "a/b"}}, "key"),
         ({"data": {"covariates": ["a"]}}, "covariates; choose among"),
         ({"hpo": {"storage": "redis://x"}}, "journal:<file>"),
         ({"data": {"source": {"kind": "url"}}}, "unknown data.source.kind 'url'; choose one of: file, simulation"),
@@ -192,6 +199,7 @@ def test_unknown_names_are_told_with_the_choices(load_config, parameters, messag
             {"data": {"source": {"published": {"raw": {"files": {"x": {"url": "http://x", "checksum": "a"}}}}}}},
             "checksum",
         ),
+        ({"wanted": {"path": "x.xlsx"}}, r"unknown suffix of wanted\.path '\.xlsx'; choose one of: \.csv, \.parquet"),
     ],
 )
 def test_bad_values_fail_before_any_node(load_config, validate, section, message):

@@ -237,7 +237,7 @@ def test_real_combinations(kedro, shared):
     out = kedro("run", "--pipeline=evaluation", "--params=task:norman19").stdout
     assert "latent_additive/seed0: up to date" in out
     split = pd.read_csv(kedro.root / "data/08_reporting/norman19/split_summary.csv").set_index("split")
-    assert split["perturbations"].to_dict() == {"train": 23, "val": 5, "test": 5}
+    assert split["perturbations"].to_dict() == {"train": 23, "val": 5, "test": 5, "used": 33}
     board = pd.read_csv(kedro.root / "data/08_reporting/norman19/leaderboard.csv").iloc[0]
     assert board["cosine_logfc"] > 0.3, "a model that predicts no effect, or any one effect, is near 0"
     assert board["rmse_average_undefined"] == 0
@@ -245,16 +245,67 @@ def test_real_combinations(kedro, shared):
 
 @pytest.mark.shared
 def test_real_transfer_between_replicates(run, shared):
-    """A task of one's own from a data set the project does not know: one YAML."""
-    task = {
-        "title": "Papalexi 2021",
-        "data": {
-            "dataset": "papalexi21",
-            "covariate_keys": ["replicate"],
-            "source": {"path": str((shared / "data/papalexi21.h5ad").resolve())},
-        },
-    }
-    (run.root / "conf/base/parameters/tasks/papalexi21.yml").write_text(yaml.safe_dump({"tasks": {"papalexi21": task}}))
-    run(task="papalexi21", model="mean_response")
+    run(
+        task="papalexi21",
+        model="mean_response",
+        data={"source": {"path": str((shared / "data/papalexi21.h5ad").resolve())}},
+    )
     board = pd.read_csv(run.root / "data/08_reporting/papalexi21/leaderboard.csv").iloc[0]
     assert board["cosine_logfc_undefined"] == 0
+    assert_checked(run.root / "data/08_reporting/papalexi21")
+
+
+def assert_checked(folder):
+    """The checks of the split are saved, passed, and part of the report."""
+    checks = pd.read_csv(folder / "split_checks.csv")
+    assert set(checks["result"]) == {"passed"}
+    report = (folder / "report.html").read_text()
+    assert all(check in report for check in checks["check"])
+
+
+@pytest.fixture
+def mcfaline(shared, tmp_path):
+    """The development file of McFaline 2023 as if it had the states of the whole screen: its cells are all untreated,
+    and get one of four treatments in turn."""
+    adata = ad.read_h5ad(shared / "data/mcfaline23_devel.h5ad")
+    adata.obs["cell_type"] = adata.obs["cell_type"].str.lower()
+    treatments = ["none", "lapatinib", "nintedanib", "trametinib"]
+    adata.obs["treatment"] = [treatments[row % 4] for row in range(adata.n_obs)]
+    adata.write_h5ad(tmp_path / "mcfaline.h5ad")
+    return {"source": {"path": str(tmp_path / "mcfaline.h5ad")}}
+
+
+@pytest.mark.shared
+def test_real_transfer_to_held_out_states(run, mcfaline):
+    run(task="mcfaline23_small", model="latent_additive", data=mcfaline)
+    results = run.root / "data/08_reporting/mcfaline23_small"
+    assert pd.read_csv(results / "leaderboard.csv").loc[0, "cosine_logfc_undefined"] == 0
+    assert_checked(results)
+    splits = {}
+    for size in ("small", "medium", "full"):
+        run("ingestion", "splitting", task=f"mcfaline23_{size}", data=mcfaline)
+        splits[size] = pd.read_parquet(run.root / f"data/05_model_input/mcfaline23_{size}/split.parquet")["split"]
+    n_used = {size: int(split.notna().sum()) for size, split in splits.items()}
+    assert n_used["small"] < n_used["medium"] < n_used["full"] == len(splits["full"])
+    for part in ("val", "test"):
+        assert len({frozenset(split.index[split == part]) for split in splits.values()}) == 1
+
+
+@pytest.mark.parametrize("model", ["mean_response", "additive", "ridge", "linear_additive", "latent_additive", "cpa"])
+def test_perturbations_that_no_model_has_seen_are_predicted_and_scored(run, model):
+    """Networks see no known perturbation and predict one effect for all; the mean response is the mean response."""
+    params = {**TINY, "model": model, "splitter": {"method": "unseen", "n_folds": 3, "fold": 1}}
+    run(**params)
+    folder = run.root / "data"
+    split = pd.read_parquet(folder / "05_model_input/simulated/split.parquet")["split"]
+    predicted = ad.read_h5ad(folder / f"07_model_output/simulated/{model}/seed0.h5ad")
+    observed = ad.read_h5ad(folder / "03_primary/simulated/prepared.h5ad")[(split == "test").to_numpy()]
+    tested = set(observed.obs["condition"]) - {"control"}
+    assert set(predicted.obs["condition"]) == tested
+    board = pd.read_csv(folder / "08_reporting/simulated/leaderboard.csv").iloc[0]
+    assert board["rmse_average_undefined"] == board["cosine_logfc_undefined"] == 0
+    one = predicted.obs["cell_type"] == "state1"
+    singles = [name for name in tested if "+" not in name]
+    means = [predicted[one & (predicted.obs["condition"] == name)].X.mean(axis=0) for name in singles]
+    assert len(means) == 2
+    assert means[0] == pytest.approx(means[1], abs=1e-5), "nothing tells them apart"

@@ -55,16 +55,29 @@ def _first_colon_to_equals(item: str) -> str:
 
 def _plain_errors(callback: Any) -> Callable[..., Any]:
     def run_plainly(*args: Any, **kwargs: Any) -> Any:
+        from kedro.io.core import DatasetError
         from kedro.validation.exceptions import ParameterValidationError
 
         try:
             return callback(*args, **kwargs)
         except PerturbenchError as error:
             raise click.ClickException(str(error)) from error
+        except DatasetError as error:
+            if (cause := _cause_of(error)) is None:
+                raise
+            raise click.ClickException(str(cause)) from error
         except ParameterValidationError as error:
             raise click.ClickException(_without_pydantic_links(str(error))) from error
 
     return run_plainly
+
+
+def _cause_of(error: BaseException) -> PerturbenchError | None:
+    """Return the user's mistake that a dataset told of; Kedro wraps it, more than once."""
+    cause = error.__cause__
+    while cause is not None and not isinstance(cause, PerturbenchError):
+        cause = cause.__cause__
+    return cause
 
 
 def _without_pydantic_links(message: str) -> str:

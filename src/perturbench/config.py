@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
 from perturbench.data.groups import Keys
+from perturbench.data.wanted import SUFFIXES
 from perturbench.errors import PerturbenchError, listing, require_choice
 
 if TYPE_CHECKING:
@@ -194,10 +195,34 @@ class PreprocessingConfig(Section):
     keep_perturbed_genes: bool = True
 
 
+class EmbeddingConfig(Section):
+    """Cell embeddings that preprocessing adds to ``obsm[key]``.
+
+    See :func:`perturbench.embeddings.scgpt_embeddings`.
+    """
+
+    kind: Literal["scgpt"] | None = None
+    key: str = Field("X_scgpt", pattern=r"^[\w.-]+$")
+    checkpoint: str
+    gene_key: str | None = None
+    max_length: int = Field(1200, ge=2)
+    batch_size: int = Field(64, ge=1)
+    device: str = "auto"
+    seed: int = Field(0, ge=0)
+
+    def arguments(self) -> dict[str, Any]:
+        """Return what ``scgpt_embeddings`` takes."""
+        return self.model_dump(exclude={"kind", "key", "checkpoint"})
+
+    def determining(self) -> dict[str, Any]:
+        """Return the parameters that the values depend on, but for the checkpoint's content."""
+        return self.model_dump(exclude={"key", "checkpoint", "batch_size", "device"})
+
+
 class SplitterConfig(Section):
     """Arguments of :func:`perturbench.data.splits.split_cells`; ``path`` is for the method ``csv``."""
 
-    method: Literal["transfer", "combine", "manual", "csv"]
+    method: Literal["transfer", "combine", "combine_inverse", "manual", "unseen", "csv"]
     seed: int = 42
     max_heldout_covariates: int = Field(1, ge=1)
     max_heldout_fraction_per_covariate: float = Field(0.3, gt=0, le=1)
@@ -207,6 +232,12 @@ class SplitterConfig(Section):
     train_control_fraction: float = Field(0.5, gt=0, lt=1)
     heldout_states: tuple[dict[str, Any], ...] = ()
     strict: bool = False
+    n_folds: int = Field(5, ge=3)
+    fold: int = Field(0, ge=0)
+    downsample_fraction: float = Field(1.0, gt=0, le=1)
+    perturbations_per_state: dict[str, PositiveInt] = {}
+    states: tuple[dict[str, Any], ...] = ()
+    train_states: Literal["others"] | tuple[dict[str, Any], ...] = ()
     path: str | None = None
 
     def rules(self) -> dict[str, Any]:
@@ -222,6 +253,7 @@ class TrainerConfig(Section):
     patience: int = Field(50, ge=1)
     batch_size: int = Field(256, ge=1)
     num_workers: int = Field(0, ge=0)
+    resident: Literal["auto"] | bool = "auto"
     accelerator: str = "cpu"
     devices: int | str = 1
     precision: str = "32-true"
@@ -230,7 +262,7 @@ class TrainerConfig(Section):
 
     def fit_arguments(self) -> dict[str, Any]:
         """Return what ``fit`` takes."""
-        return self.model_dump(exclude={"batch_size", "num_workers"})
+        return self.model_dump(exclude={"batch_size", "num_workers", "resident"})
 
 
 class PredictionConfig(Section):
@@ -239,6 +271,20 @@ class PredictionConfig(Section):
     part: Literal["train", "val", "test"] = "test"
     controls: Literal["all", "part"] = "all"
     max_control_cells: int | None = Field(1000, ge=1)
+
+
+class WantedConfig(Section):
+    """Predictions that a table asks for: where it is, what comes out, and what a template of it lists."""
+
+    path: str
+    output: Literal["cells", "pseudobulk"] = "cells"
+    template: Literal["all", "unobserved", "doubles"] = "all"
+
+    @field_validator("path")
+    @classmethod
+    def _known_suffix(cls, value: str) -> str:
+        require_choice("suffix of wanted.path", Path(value).suffix, SUFFIXES)
+        return value
 
 
 class EvaluationConfig(Section):

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from perturbench.errors import PerturbenchError, listing, require_choice
 
 #: Sections that a task's or a model's YAML may overlay.
-SECTIONS = ("data", "preprocessing", "splitter", "trainer", "prediction", "evaluation", "hpo")
+SECTIONS = ("data", "preprocessing", "embedding", "splitter", "trainer", "prediction", "wanted", "evaluation", "hpo")
 #: What the chosen model's YAML gives, and an environment or --params may change.
 OF_THE_MODEL = ("hparams", "search_space")
 _TASK_KEYS = {"like", "title", *SECTIONS}
@@ -35,6 +35,7 @@ class LayeredConfigLoader(OmegaConfigLoader):
         super().__init__(*args, **kwargs)
         OmegaConf.register_resolver("params", self._select_param, replace=True)
         OmegaConf.register_resolver("root", self._project_path, replace=True)
+        OmegaConf.register_resolver("stem", lambda path: Path(path).stem, replace=True)
 
     def _resolve_from_raw_config(self, key: str, base_configs: Any, env_configs: Any, *rest: Any) -> dict[str, Any]:
         """Intercept parameters only; private in Kedro 1.7, which is why Kedro is pinned and this is tested."""

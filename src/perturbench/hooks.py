@@ -37,18 +37,20 @@ class InputHooks:
             from perturbench.pipelines.evaluation.nodes import chosen_metrics
 
             chosen_metrics(catalog.load("params:evaluation"))
+        for name in _EDITED & pipeline.all_outputs():
+            if catalog.exists(name):
+                raise PerturbenchError(
+                    f"'{name}' is there already, and may have been edited: {_path_of(catalog[name])}. Use it, delete "
+                    "it, or name another file: --params=wanted.path:<file>"
+                )
         for name in sorted(pipeline.inputs()):
             if name.startswith("param") or catalog.exists(name):
                 continue
             maker = next((stage for stage in _STAGES if name in _outputs_of(stage)), None)
-            if maker is None:
-                continue
-            chosen = ",".join(f"{key}:{catalog.load(f'params:{key}')}" for key in ("task", "model"))
-            where = getattr(catalog[name], "_filepath", None) or getattr(catalog[name], "_path", "")
-            raise PerturbenchError(
-                f"'{name}' is not there yet: {where}. The {maker} pipeline makes it: "
-                f"kedro run --pipeline={maker} --params={chosen}, or run the whole chain: kedro run --params={chosen}"
-            )
+            if maker is not None:
+                raise PerturbenchError(
+                    f"'{name}' is not there yet: {_path_of(catalog[name])}. {_how_to_make(name, maker, catalog)}"
+                )
 
 
 class SummaryHooks:
@@ -64,6 +66,9 @@ class SummaryHooks:
             print_leaderboard(catalog.load("leaderboard"), catalog.load("params:title"), catalog.load("anchors"))
         if "report" in outputs:
             print(f"report: {catalog['report']._filepath}")
+        for name in ("wanted_table", "counterfactuals"):
+            if name in outputs:
+                print(f"{name}: {catalog[name]._filepath}")
 
 
 class TrackingHooks:
@@ -101,7 +106,24 @@ class TrackingHooks:
         _end_runs("FAILED")
 
 
-_STAGES = ("ingestion", "splitting", "preprocessing", "modeling", "evaluation", "reporting", "hpo")
+_STAGES = (
+    *("ingestion", "splitting", "preprocessing", "modeling", "evaluation", "reporting"),
+    *("hpo", "template", "prediction"),
+)
+#: What a pipeline makes for the user to edit, and never overwrites.
+_EDITED = {"wanted_table"}
+
+
+def _how_to_make(name: str, maker: str, catalog: DataCatalog) -> str:
+    chosen = ",".join(f"{key}:{catalog.load(f'params:{key}')}" for key in ("task", "model", "seed"))
+    command = f"kedro run --pipeline={maker} --params={chosen}"
+    if name in _EDITED:
+        return f"Name a file of yours with --params=wanted.path:<file>, or make one to edit: {command}"
+    return f"The {maker} pipeline makes it: {command}, or run the whole chain: kedro run --params={chosen}"
+
+
+def _path_of(dataset: Any) -> Any:
+    return getattr(dataset, "_filepath", None) or getattr(dataset, "_path", "")
 
 
 def _mlflow_name(name: str) -> str:
@@ -121,6 +143,6 @@ def _end_runs(status: str) -> None:
 
 def _flatten(prefix: str, value: Any) -> list[tuple[str, Any]]:
     # The keys of a free mapping, such as renamed drugs or names of files, are values, and no names for MLflow.
-    if not isinstance(value, dict) or prefix.endswith((".rename", ".published")):
+    if not isinstance(value, dict) or prefix.endswith((".rename", ".published", ".perturbations_per_state")):
         return [(_mlflow_name(prefix), json.dumps(value) if isinstance(value, dict) else value)]
     return [pair for key, item in value.items() for pair in _flatten(f"{prefix}.{key}", item)]

@@ -3,8 +3,8 @@
 from kedro.framework.project import find_pipelines
 from kedro.pipeline import Pipeline
 
-#: The search is asked for by name; everything else is the default chain.
-OPTIONAL = {"hpo"}
+#: What is asked for by name; everything else is the default chain.
+OPTIONAL = {"hpo", "prediction", "template"}
 
 
 def register_pipelines() -> dict[str, Pipeline]:

@@ -82,6 +82,14 @@ def fingerprint_adata(adata: ad.AnnData) -> str:
     return digest.hexdigest()
 
 
+def fingerprint_array(array: Any) -> str:
+    """Return the fingerprint of a numeric array or table, as float32."""
+    values = np.ascontiguousarray(array, dtype=np.float32)
+    digest = hashlib.blake2b(f"{values.shape}\0".encode(), digest_size=8)
+    digest.update(values.tobytes())
+    return digest.hexdigest()
+
+
 def _jsonable(value: Any) -> Any:
     dump = getattr(value, "model_dump", None)
     return dump(mode="json") if dump else str(value)

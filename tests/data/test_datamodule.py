@@ -1,12 +1,15 @@
 import logging
+from types import SimpleNamespace
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from perturbench.data import PerturbationDataModule
 from perturbench.data.datamodule import BatchSampler
+from perturbench.data.singlecell import CellMatrix
 from perturbench.data.splits import SplitRules, split_cells
 from perturbench.errors import PerturbenchError
 
@@ -156,9 +159,14 @@ def test_context_is_of_training_cells_only(make, screen, split, keys, caplog):
     with caplog.at_level(logging.WARNING):
         module = make(split=heldout)
     assert single not in module.context["perturbation_uniques"]
-    assert f"1 single perturbations are held out entirely and count as no perturbation in combinations: {single}" in (
-        caplog.text
+    assert (
+        f"1 single perturbations are held out entirely; models see none instead, alone and in combinations: {single}"
+        in (caplog.text)
     )
+
+    caplog.clear()
+    make(split=split.mask(has))
+    assert "held out entirely" not in caplog.text, "cells that are not used are no matter"
 
 
 def test_context_levels_are_of_training_cells_only(make, split, screen):
@@ -214,3 +222,61 @@ def test_one_cell_batches(make):
     module = make(batch_size=1)
     assert next(iter(module.train_dataloader())).gene_expression.shape == (1, 60)
     assert isinstance(module.adata, ad.AnnData)
+
+
+def on(module, device):
+    """Set the module up as a trainer on that device does."""
+    module.trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device(device)))
+    module.setup("fit")
+    return module
+
+
+def test_resident_cells_make_the_same_batches(make):
+    host, resident, helped = on(make(), "cpu"), on(make(resident=True, num_workers=2), "cpu"), make(num_workers=2)
+    assert host.cells.device is None
+    assert resident.cells.device == torch.device("cpu")
+    for epoch in range(2):
+        loaders = [module.train_dataloader() for module in (host, resident, helped)]
+        for loader in loaders:
+            loader.sampler.set_epoch(epoch)
+        for one, *others in zip(*loaders, strict=True):
+            for other in others:
+                assert one.ids.tolist() == other.ids.tolist()
+                for name in ("gene_expression", "controls", "perturbations"):
+                    assert torch.equal(getattr(one, name), getattr(other, name))
+    for one, other in zip(host.test_dataloader(), resident.test_dataloader(), strict=True):
+        assert torch.equal(one.controls, other.controls)
+
+
+def test_resident_cells_are_not_sent_to_workers(make):
+    assert on(make(num_workers=2), "cpu").train_dataloader().num_workers == 2
+    assert on(make(num_workers=2, resident=True), "cpu").train_dataloader().num_workers == 0
+
+
+@pytest.mark.parametrize(
+    ("resident", "free", "placed"),
+    [
+        ("auto", 2 * 1200 * 60 * 4, True),
+        ("auto", 2 * 1200 * 60 * 4 - 1, False),
+        (True, 0, True),
+        (False, 10**9, False),
+    ],
+)
+def test_cells_go_to_a_gpu_where_they_fit(make, monkeypatch, resident, free, placed):
+    places = []
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, free))
+    monkeypatch.setattr(CellMatrix, "place", lambda self, device: places.append(device))
+    module = on(make(resident=resident), "cuda:0")
+    assert places == [torch.device("cuda:0") if placed else None]
+    assert module.train_dataloader().pin_memory is not placed
+
+
+def test_setup_without_a_trainer(make):
+    module = make(resident=True)
+    module.setup("fit")
+    assert module.cells.device is None
+
+
+def test_unknown_resident(make):
+    with pytest.raises(PerturbenchError, match="unknown resident 'gpu'; choose one of: False, True, auto"):
+        make(resident="gpu")

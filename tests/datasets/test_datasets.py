@@ -8,7 +8,13 @@ import torch
 from kedro.io import DataCatalog, Version
 from kedro.io.core import DatasetError
 
-from perturbench.datasets import AnnDataDataset, CheckpointDataset, OptionalPartitionedDataset, ParquetDataset
+from perturbench.datasets import (
+    AnnDataDataset,
+    CheckpointDataset,
+    OptionalPartitionedDataset,
+    ParquetDataset,
+    TableDataset,
+)
 
 
 def cells(n=20):
@@ -42,6 +48,17 @@ def test_anndata_on_another_filesystem():
     assert len(dataset.preview(3)["data"]) == 3
     with pytest.raises(DatasetError, match="backed mode needs a local file"):
         AnnDataDataset(filepath="memory://bucket/x.h5ad", load_args={"backed": "r"})
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_tables_are_what_their_name_ends_with(tmp_path, suffix):
+    table = pd.DataFrame({"condition": ["NA", "a,b"], "day": ["02", "3"]})
+    for path in (f"{tmp_path}/x.{suffix}", f"memory://bucket/x.{suffix}"):
+        dataset = TableDataset(filepath=path)
+        dataset.save(table)
+        pd.testing.assert_frame_equal(dataset.load(), table)
+        assert dataset.preview(1)["data"] == [["NA", "02"]]
+    assert (tmp_path / f"x.{suffix}").read_bytes().startswith(b"PAR1") == (suffix == "parquet")
 
 
 def test_checkpoint_holds_no_code(tmp_path):

@@ -589,6 +589,17 @@ def test_loss_that_is_never_finite(module):
         fit(model, module, max_epochs=2, accelerator="cpu")
 
 
+@pytest.mark.parametrize("options", [{"resident": True}, {"num_workers": 2}], ids=str)
+def test_where_batches_are_made_does_not_matter(make, options):
+    one, other = (train("latent", make(**changes))["state_dict"] for changes in ({}, options))
+    for key, value in one.items():
+        assert torch.equal(value, other[key])
+
+
+def test_gradients_can_be_clipped_in_mixed_precision(module):
+    train("latent", module, max_epochs=1, gradient_clip_val=0.1, precision="bf16-mixed")
+
+
 def test_early_stopping(module):
     stop = Stop()
     model = build("linear", module.context)

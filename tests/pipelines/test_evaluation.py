@@ -3,7 +3,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from perturbench.config import DataConfig, EvaluationConfig, PredictionConfig, PreprocessingConfig, SplitterConfig
+from perturbench.config import (
+    DataConfig,
+    EmbeddingConfig,
+    EvaluationConfig,
+    PredictionConfig,
+    PreprocessingConfig,
+    SplitterConfig,
+)
 from perturbench.errors import PerturbenchError
 from perturbench.pipelines.evaluation.nodes import evaluate_predictions, model_and_seed, rank_models
 from perturbench.pipelines.preprocessing.nodes import prepare_cells
@@ -16,11 +23,11 @@ SETTINGS = EvaluationConfig()
 
 @pytest.fixture
 def task(screen):
-    """Prepared cells, their split, its summary and the test cells themselves as a prediction."""
-    split, summary = assign_split(screen, DATA, SplitterConfig(method="transfer"), "mine")
-    prepared = prepare_cells(screen, split, DATA, PreprocessingConfig(), "mine")
+    """Prepared cells, their split, its summary and checks, and the test cells themselves as a prediction."""
+    split, summary, checks = assign_split(screen, DATA, SplitterConfig(method="transfer"), "mine")
+    prepared = prepare_cells(screen, split, DATA, PreprocessingConfig(), "mine", EmbeddingConfig(checkpoint="x"), {})
     truth = prepared[(split["split"] == "test").to_numpy()].copy()
-    return prepared, split, summary, truth
+    return prepared, split, summary, checks, truth
 
 
 def evaluate(task, predictions, known=None, settings=SETTINGS):
@@ -60,7 +67,7 @@ def test_only_what_changed_is_evaluated(task):
     assert status(log) == {"a/seed0": "evaluated", "b": "prediction is gone"}
 
     other = SplitterConfig(method="transfer", seed=7)
-    split, _ = assign_split(task[0], DATA, other, "mine")
+    split, *_ = assign_split(task[0], DATA, other, "mine")
     prepared = task[0]
     test = prepared[(split["split"] == "test").to_numpy()].copy()
     again, log, _ = evaluate((prepared, split), {"a/seed0": test}, {"a/seed0": scores["a/seed0"]})
@@ -96,8 +103,9 @@ def test_leaderboard_figure_and_report(task):
     assert {trace.name for trace in figure.data} == {"perfect", "twice"}
     states = [{"cell_type": "s1", "cells": 7, "controls": 3, "perturbations": 2}]
     card = {"citation": "Doe & Roe 2024", "licence": None, "cells": 1234, "states": states}
-    page = write_report(lazy, board, anchors, comparisons, figure, card, task[2], log, SETTINGS, "mine", "<Mine>")
+    page = write_report(lazy, board, anchors, comparisons, figure, card, *task[2:4], log, SETTINGS, "mine", "<Mine>")
     assert "&lt;Mine&gt;" in page, "text is escaped"
+    assert 'no (state, perturbation) pair is in two parts</td><td class="text">passed' in page
     assert "Plotly.newPlot" in page
     assert "Doe &amp; Roe 2024" in page
     assert "1234" in page

@@ -1,12 +1,13 @@
 import numpy as np
 import pytest
 
-from perturbench.config import DataConfig, PreprocessingConfig, SplitterConfig
+from perturbench.config import DataConfig, EmbeddingConfig, PreprocessingConfig, SplitterConfig
 from perturbench.errors import PerturbenchError
 from perturbench.pipelines.preprocessing.nodes import prepare_cells
 from perturbench.pipelines.splitting.nodes import assign_split
 
 DATA = DataConfig(dataset="x", source={"path": "x"})
+NO_EMBEDDING = (EmbeddingConfig(checkpoint="x"), {})
 
 
 @pytest.fixture
@@ -15,7 +16,9 @@ def split(screen):
 
 
 def test_prepared_cells(screen, split):
-    prepared = prepare_cells(screen, split, DATA, PreprocessingConfig(n_top_genes=20, n_de_genes=2), "mine")
+    prepared = prepare_cells(
+        screen, split, DATA, PreprocessingConfig(n_top_genes=20, n_de_genes=2), "mine", *NO_EMBEDDING
+    )
     assert 20 <= prepared.n_vars < screen.n_vars
     assert np.allclose(np.expm1(prepared.X[:3].toarray()).sum(axis=1), 1e4, rtol=0.7)
     assert np.array_equal(prepared.layers["counts"].toarray(), screen[:, prepared.var_names].X.toarray())
@@ -24,16 +27,16 @@ def test_prepared_cells(screen, split):
 
 def test_fitted_on_training_cells_the_held_out_do_not_count(screen, split):
     config = PreprocessingConfig(n_top_genes=20, n_de_genes=2, fit_on="train")
-    before = prepare_cells(screen, split, DATA, config, "mine")
+    before = prepare_cells(screen, split, DATA, config, "mine", *NO_EMBEDDING)
     heldout = np.flatnonzero(split["split"] != "train")
     changed = screen.copy()
     counts = changed.X.toarray()
     counts[heldout] = np.random.default_rng(0).permutation(counts[heldout].T).T + 5
     changed.X = counts
-    after = prepare_cells(changed, split, DATA, config, "mine")
+    after = prepare_cells(changed, split, DATA, config, "mine", *NO_EMBEDDING)
     assert list(after.var_names) == list(before.var_names)
 
 
 def test_no_gene_left_is_refused(screen, split):
     with pytest.raises(PerturbenchError, match=r"lower preprocessing\.min_cells"):
-        prepare_cells(screen, split, DATA, PreprocessingConfig(min_cells=10**6), "mine")
+        prepare_cells(screen, split, DATA, PreprocessingConfig(min_cells=10**6), "mine", *NO_EMBEDDING)

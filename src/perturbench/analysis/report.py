@@ -29,6 +29,7 @@ def render_report(
     comparisons: pd.DataFrame | None = None,
     card: Mapping[str, Any] | None = None,
     split_summary: pd.DataFrame | None = None,
+    split_checks: pd.DataFrame | None = None,
     log: pd.DataFrame | None = None,
 ) -> str:
     """Render everything known of a task as one html page that opens offline.
@@ -51,6 +52,8 @@ def render_report(
         What is known of the data, see :func:`perturbench.data.card.data_card`; unknown entries are left out.
     split_summary
         Perturbations and cells per state and part, if a split of the project was evaluated.
+    split_checks
+        What of the split was checked, and the results; likewise.
     log
         What was evaluated, skipped or refused, and why; likewise.
     """
@@ -87,6 +90,7 @@ def render_report(
             card={name: value for name, value in (card or {}).items() if value is not None and name != "states"},
             states=(card or {}).get("states", []),
             split=_records(split_summary),
+            checks=_records(split_checks),
             log=_records(log),
             facts=facts,
         )

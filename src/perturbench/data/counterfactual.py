@@ -76,14 +76,12 @@ class Counterfactual(torch.utils.data.Dataset):
         pool = ControlPool(groups, rows)
         state_codes = np.array([states[state] for state, _ in self.pairs])
         pool.require(state_codes)
-        rng = np.random.default_rng(seed)
-        controls = {code: pool.of_state(code) for code in np.unique(state_codes)}
-        if max_control_cells is not None:
-            controls = {code: np.sort(rng.permutation(chosen)[:max_control_cells]) for code, chosen in controls.items()}
-        self._controls = controls
+        self._controls = {
+            code: _choose(pool.of_state(code), max_control_cells, seed, code) for code in np.unique(state_codes)
+        }
         self._state_codes = state_codes
-        self._ends = np.cumsum([len(controls[code]) for code in state_codes])
-        self._starts = self._ends - [len(controls[code]) for code in state_codes]
+        self._ends = np.cumsum([len(self._controls[code]) for code in state_codes])
+        self._starts = self._ends - [len(self._controls[code]) for code in state_codes]
         self._multi_hot = torch.from_numpy(multi_hot([name for _, name in self.pairs], context, unknown))
         self._one_hot = {
             key: torch.from_numpy(table) for key, table in one_hot([state for state, _ in self.pairs], context).items()
@@ -236,3 +234,10 @@ class CounterfactualWithReference(Counterfactual):
         obs[groups.keys.perturbation] = [groups.conditions[code] for code in groups.condition_codes[rows]]
         obs.index = pd.Index(self.cells.ids[rows].astype(str))
         return ad.AnnData(self.cells.x[rows], obs=obs.astype("category"), var=pd.DataFrame(index=self.cells.genes))
+
+
+def _choose(controls: np.ndarray, at_most: int | None, seed: int, state_code: int) -> np.ndarray:
+    """Return some control rows of a state, sorted; which ones does not depend on the other states that are wanted."""
+    if at_most is None:
+        return controls
+    return np.sort(np.random.default_rng([seed, state_code]).permutation(controls)[:at_most])

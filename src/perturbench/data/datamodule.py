@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import lightning as L
 import numpy as np
+import torch
 from torch.utils.data import DataLoader, Sampler
 
 from perturbench.data.counterfactual import Counterfactual, CounterfactualWithReference
@@ -33,6 +34,7 @@ logger = logging.getLogger(__name__)
 BatchDataset = SingleCellPerturbation | Counterfactual
 Part = Literal["train", "val", "test"]
 Controls = Literal["all", "part"]
+Resident = Literal["auto"] | bool
 PARTS: tuple[Part, ...] = ("train", "val", "test")
 
 
@@ -76,6 +78,9 @@ class PerturbationDataModule(L.LightningDataModule):
         Cells per batch.
     num_workers
         Processes that load batches; 0 loads in the main process.
+    resident
+        Whether the device that computes holds the whole expression matrix, dense, and gathers batches itself, which
+        takes no workers; ``auto`` if it is a CUDA device and the matrix takes at most half of its free memory.
     seed
         Of the order of batches and the matching of controls.
     prediction_controls
@@ -89,7 +94,7 @@ class PerturbationDataModule(L.LightningDataModule):
     Raises
     ------
     PerturbenchError
-        If a part is empty, or a state of a part has no control cells.
+        If a part is empty, a state of a part has no control cells, or ``resident`` is something else.
     """
 
     def __init__(
@@ -100,14 +105,17 @@ class PerturbationDataModule(L.LightningDataModule):
         *,
         batch_size: int = 256,
         num_workers: int = 0,
+        resident: Resident = "auto",
         seed: int = 0,
         prediction_controls: Controls = "all",
         max_control_cells: int | None = None,
         embedding_key: str | None = None,
     ) -> None:
         super().__init__()
+        require_choice("resident", resident, ("auto", True, False))
         self.adata, self.keys = adata, keys
         self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
+        self.resident, self._pin_memory = resident, False
         self.prediction_controls, self.max_control_cells = prediction_controls, max_control_cells
         self._labels = align_split(split, adata.obs_names)
         self.rows = {part: np.flatnonzero(self._labels == part) for part in PARTS}
@@ -118,13 +126,24 @@ class PerturbationDataModule(L.LightningDataModule):
         self.cells = CellMatrix(adata, embedding_key)
         self.context = make_context(adata, self.groups, self.rows["train"], embedding_key)
         known = set(self.context["perturbation_uniques"])
-        seen = {single for _, condition in self.groups.pairs() for single in keys.singles(condition)}
+        used = self.groups.pairs(self._labels != "")
+        seen = {single for _, condition in used for single in keys.singles(condition)}
         if unseen := sorted(seen - known):
             logger.warning(
-                "%d single perturbations are held out entirely and count as no perturbation in combinations: %s",
+                "%d single perturbations are held out entirely; models see none instead, alone and in combinations: %s",
                 len(unseen),
                 listing(unseen),
             )
+
+    def setup(self, stage: str) -> None:
+        """Place the cells on the trainer's device, or prepare to send it batches; Lightning calls this."""
+        if self.trainer is None:
+            return
+        device = self.trainer.strategy.root_device
+        on_cuda = device.type == "cuda"
+        resident = on_cuda and self.cells.fits(device) if self.resident == "auto" else self.resident
+        self.cells.place(device if resident else None)
+        self._pin_memory = on_cuda and not resident
 
     def pairs(self, part: Part) -> list:
         """Return the (state, perturbation) pairs of a part."""
@@ -172,11 +191,24 @@ class PerturbationDataModule(L.LightningDataModule):
         return self._loader(self.counterfactuals(part))
 
     def _loader(self, dataset: BatchDataset, *, shuffle: bool = False) -> DataLoader:
-        return batch_loader(dataset, self.batch_size, shuffle=shuffle, seed=self.seed, num_workers=self.num_workers)
+        return batch_loader(
+            dataset,
+            self.batch_size,
+            shuffle=shuffle,
+            seed=self.seed,
+            num_workers=0 if self.cells.device else self.num_workers,
+            pin_memory=self._pin_memory,
+        )
 
 
 def batch_loader(
-    dataset: BatchDataset, batch_size: int, *, shuffle: bool = False, seed: int = 0, num_workers: int = 0
+    dataset: BatchDataset,
+    batch_size: int,
+    *,
+    shuffle: bool = False,
+    seed: int = 0,
+    num_workers: int = 0,
+    pin_memory: bool = False,
 ) -> DataLoader:
     """Return a loader of whole encoded batches of one of the four datasets.
 
@@ -192,6 +224,8 @@ def batch_loader(
         Of both.
     num_workers
         Processes that load batches; 0 loads in the main process.
+    pin_memory
+        Whether batches are put where a CUDA device reads them fastest.
     """
     return DataLoader(
         dataset,
@@ -200,6 +234,9 @@ def batch_loader(
         collate_fn=_as_is,
         num_workers=min(num_workers, os.cpu_count() or 1),
         persistent_workers=num_workers > 0,
+        pin_memory=pin_memory,
+        # For the seeds of workers: drawn from torch's own generator, they would change the model's random numbers.
+        generator=torch.Generator(),
     )
 
 

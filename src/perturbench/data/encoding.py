@@ -73,7 +73,8 @@ def require_embedding(adata: ad.AnnData, key: str | None) -> None:
     """
     if key is not None and key not in adata.obsm:
         raise PerturbenchError(
-            f"embedding '{key}' is not in obsm; there are: {listing(adata.obsm)}. Set embedding_key to one of them."
+            f"embedding '{key}' is not in obsm; there are: {listing(adata.obsm)}. Set embedding_key to one of them, "
+            "or make one with embedding.kind:scgpt."
         )
 
 

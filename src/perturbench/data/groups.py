@@ -64,6 +64,10 @@ class Groups:
         Distinct states and canonical perturbation names, sorted.
     state_codes, condition_codes
         Position of each cell's state and perturbation in them, ``(n_cells,)``.
+    control_code
+        Position of the control among the perturbations; ``None`` if no cell is one.
+    is_control
+        Whether each cell is a control, ``(n_cells,)``.
     """
 
     keys: Keys
@@ -71,11 +75,14 @@ class Groups:
     conditions: tuple[str, ...]
     state_codes: np.ndarray
     condition_codes: np.ndarray
+    control_code: int | None = field(init=False)
     is_control: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
-        control = self.conditions.index(self.keys.control) if self.keys.control in self.conditions else -1
-        object.__setattr__(self, "is_control", self.condition_codes == control)
+        control = self.keys.control
+        code = self.conditions.index(control) if control in self.conditions else None
+        object.__setattr__(self, "control_code", code)
+        object.__setattr__(self, "is_control", self.condition_codes == (-1 if code is None else code))
 
     @classmethod
     def from_obs(cls, obs: pd.DataFrame, keys: Keys) -> Groups:
@@ -97,18 +104,20 @@ class Groups:
         state_codes = np.zeros(len(obs), dtype=np.int64)
         if keys.covariates:
             columns = [_factorize(obs[key]) for key in keys.covariates]
-            rows, state_codes = np.unique(
-                np.stack([codes for _, codes in columns], axis=1), axis=0, return_inverse=True
+            shape = [max(1, len(levels)) for levels, _ in columns]
+            flat, state_codes = np.unique(
+                np.ravel_multi_index([codes for _, codes in columns], shape), return_inverse=True
             )
+            rows = zip(*np.unravel_index(flat, shape), strict=True)
             states = tuple(tuple(levels[code] for (levels, _), code in zip(columns, row, strict=True)) for row in rows)
-            state_codes = state_codes.reshape(-1)
         return cls(keys, states, conditions, state_codes, condition_codes)
 
     def pairs(self, mask: np.ndarray | None = None) -> list[Pair]:
         """Return the distinct (state, perturbation) pairs of the masked cells, controls left out, sorted."""
         chosen = ~self.is_control if mask is None else (~self.is_control & mask)
-        codes = np.unique(np.stack([self.state_codes[chosen], self.condition_codes[chosen]], axis=1), axis=0)
-        return [(self.states[s], self.conditions[c]) for s, c in codes]
+        width = len(self.conditions)
+        codes = np.unique(self.state_codes[chosen] * width + self.condition_codes[chosen])
+        return [(self.states[code // width], self.conditions[code % width]) for code in codes]
 
     def pair_codes(self, pairs: Sequence[Pair]) -> np.ndarray:
         """Return the position of each cell's pair in ``pairs``, -1 where it is not among them, ``(n_cells,)``."""

@@ -9,5 +9,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "atomic": ["CSVDataset", "JSONDataset", "ParquetDataset", "PlotlyDataset", "TextDataset", "YAMLDataset"],
         "checkpoint_dataset": ["CheckpointDataset"],
         "partitions": ["OptionalPartitionedDataset"],
+        "table_dataset": ["TableDataset"],
     },
 )

@@ -54,7 +54,7 @@ class LocalFileDataset(AbstractVersionedDataset[Any, Any]):
         if self._protocol == "file":
             return self._read(path)
         with tempfile.TemporaryDirectory() as folder:
-            local = str(Path(folder) / "data")
+            local = str(Path(folder) / self._filepath.name)
             self._fs.get_file(path, local)
             return self._read(local)
 
@@ -66,7 +66,7 @@ class LocalFileDataset(AbstractVersionedDataset[Any, Any]):
                 self._write(data, str(partial))
         else:
             with tempfile.TemporaryDirectory() as folder:
-                local = str(Path(folder) / "data")
+                local = str(Path(folder) / self._filepath.name)
                 self._write(data, local)
                 self._fs.put_file(local, path)
         self._invalidate_cache()

@@ -18,6 +18,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "perturbation_mean": ["PerturbationMean"],
         "ridge": ["Ridge"],
         "sams_vae": ["SAMSVAE"],
-        "training": ["build_model", "fit", "load_model", "predict"],
+        "training": ["build_model", "fit", "load_model", "predict", "predict_wanted"],
     },
 )

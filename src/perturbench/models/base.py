@@ -118,7 +118,9 @@ class PerturbationModel(L.LightningModule, ABC):
 
     def adam(self, parameters: Iterable[torch.nn.Parameter]) -> Any:
         """Return Adam for some parameters, with its learning rate scheduler, as Lightning takes them."""
-        optimizer = torch.optim.Adam(parameters, lr=self.lr, weight_decay=self.wd)
+        # Fused is the fastest; Lightning refuses to clip its gradients in mixed precision.
+        clips = getattr(self._trainer, "gradient_clip_val", None) is not None
+        optimizer = torch.optim.Adam(parameters, lr=self.lr, weight_decay=self.wd, fused=not clips)
         scheduler: dict[str, Any] = {"scheduler": ReduceLROnPlateau(optimizer, factor=0.2, patience=15)}
         if self.automatic_optimization:  # Lightning insists on a name, and warns of one where it does not step
             scheduler["monitor"] = "val_loss"
@@ -240,7 +242,9 @@ class PerturbationModel(L.LightningModule, ABC):
         if batch.groups is None:
             pairs, codes = self._pairs_of(batch)
         else:
-            pairs, codes = _dataset_of(self.trainer.predict_dataloaders).pairs, batch.groups.cpu().numpy()
+            present, codes = np.unique(batch.groups.cpu().numpy(), return_inverse=True)
+            wanted = _dataset_of(self.trainer.predict_dataloaders).pairs
+            pairs = [wanted[code] for code in present]
         obs = pd.DataFrame(
             [[condition, *state] for state, condition in pairs], columns=[keys.perturbation, *keys.covariates]
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 #: Of the relaxation; low values are nearer to a Bernoulli, and noisier.
@@ -33,5 +35,5 @@ def sample_mask(logits: torch.Tensor, random: bool) -> torch.Tensor:
 def bernoulli_kl(logits: torch.Tensor, prior_probability: float) -> torch.Tensor:
     """Return the KL divergence of Bernoulli(sigmoid(logits)) from a Bernoulli prior, per element."""
     log_p, log_not_p = torch.nn.functional.logsigmoid(logits), torch.nn.functional.logsigmoid(-logits)
-    prior = torch.tensor(prior_probability, dtype=logits.dtype, device=logits.device)
-    return log_p.exp() * (log_p - prior.log()) + log_not_p.exp() * (log_not_p - (-prior).log1p())
+    prior, not_prior = math.log(prior_probability), math.log1p(-prior_probability)
+    return log_p.exp() * (log_p - prior) + log_not_p.exp() * (log_not_p - not_prior)

@@ -14,7 +14,7 @@ from kedro.io.core import DatasetError
 
 from perturbench.config import DataConfig, EvaluationConfig, PredictionConfig
 from perturbench.errors import PerturbenchError
-from perturbench.pipelines.inputs import changed_inputs, current_inputs
+from perturbench.pipelines.inputs import changed_inputs, current_inputs, embedding_input, used_embedding
 from perturbench.provenance import KEY, fingerprint_adata, fingerprint_code, fingerprint_parameters, stamp
 
 logger = logging.getLogger(__name__)
@@ -57,13 +57,17 @@ def evaluate_predictions(
             adata = _load(predictions[name], name)
             before = known_scores[name]().attrs.get(KEY, {}) if name in known_scores else None
             made_by = {"prediction": fingerprint_adata(adata), "reference": made_from}
-            hparams = str(_stamp_of(adata.uns).get("hparams", ""))
+            origin = _stamp_of(adata.uns)
+            hparams = str(origin.get("hparams", ""))
+            used = used_embedding(origin)
+            # An embedding that the cells do not have now is none that has changed: it takes no part in the scores.
+            embedding = embedding_input(prepared, used if used in prepared.obsm else None)
+            _require_fresh(origin, inputs | embedding, prediction, task)
             changed = [what for what, value in made_by.items() if before and before.get(what) != value]
             if before and not changed:
                 status, reason = UP_TO_DATE, "nothing changed"
             else:
                 reason = f"changed: {', '.join(changed)}" if changed else reason
-                _require_fresh(_stamp_of(adata.uns), inputs, prediction, task)
                 frame = _score(adata, reference, metrics, model, evaluation)
                 frame.insert(1, "seed", pd.array([seed] * len(frame), dtype="Int64"))
                 frame.attrs[KEY] = stamp(task=task, model=model, seed=seed, inputs=made_by_inputs, **made_by)

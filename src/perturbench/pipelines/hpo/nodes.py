@@ -80,7 +80,7 @@ def search(
 
     # Trials are comparable only on the same data and with the same settings, so these are part of the study's name.
     settings = [data.keys.__dict__, hpo.objective, trainer, prediction, model_target, fixed, search_space, seed]
-    inputs = [current_inputs(prepared, split), *settings]
+    inputs = [current_inputs(prepared, split, data.embedding_key), *settings]
     study = optuna.create_study(
         study_name=f"{task}/{model}/{fingerprint_parameters(inputs)}",
         storage=_storage(hpo.storage),

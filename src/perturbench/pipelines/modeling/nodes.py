@@ -10,7 +10,7 @@ import pandas as pd
 
 from perturbench.config import DataConfig, PredictionConfig, TrainerConfig
 from perturbench.errors import PerturbenchError
-from perturbench.pipelines.inputs import changed_inputs, current_inputs, make_datamodule
+from perturbench.pipelines.inputs import current_inputs, make_datamodule, require_fresh
 from perturbench.provenance import KEY, fingerprint_parameters, stamp
 
 
@@ -33,7 +33,7 @@ def train(
     from perturbench.models.training import build_model, fit
     from perturbench.tracking import lightning_logger
 
-    inputs = current_inputs(prepared, split)
+    inputs = current_inputs(prepared, split, data.embedding_key)
     selected_on = prepared.uns.get(KEY, {}).get("inputs", {}).get("split", inputs["split"])
     if selected_on != inputs["split"]:
         raise PerturbenchError(
@@ -75,12 +75,7 @@ def predict(
     from perturbench.models.training import load_model
     from perturbench.models.training import predict as predict_cells
 
-    made_by = checkpoint[KEY]
-    if changed := changed_inputs(made_by, current_inputs(prepared, split)):
-        raise PerturbenchError(
-            f"the checkpoint was trained on another {' and '.join(changed)}; train again: kedro run "
-            f"--pipeline=modeling --params=task:{made_by['task']},model:{made_by['model']},seed:{made_by['seed']}"
-        )
+    made_by = require_fresh(checkpoint, prepared, split)
     datamodule = make_datamodule(prepared, split, data, trainer, prediction, made_by["seed"])
     cells = predict_cells(load_model(checkpoint), datamodule, prediction.part, accelerator=trainer.accelerator)
     cells.uns[KEY] = {**made_by, "prediction": prediction.model_dump_json()}

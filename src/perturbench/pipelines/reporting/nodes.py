@@ -38,6 +38,7 @@ def write_report(
     leaderboard_plot: go.Figure,
     data_card: dict[str, Any],
     split_summary: pd.DataFrame,
+    split_checks: pd.DataFrame,
     evaluation_log: pd.DataFrame,
     evaluation: EvaluationConfig,
     task: str,
@@ -67,6 +68,7 @@ def write_report(
         figure=leaderboard_plot,
         card=data_card,
         split_summary=split_summary,
+        split_checks=split_checks,
         log=evaluation_log,
         facts=facts,
     )

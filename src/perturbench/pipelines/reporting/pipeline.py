@@ -25,6 +25,7 @@ def create_pipeline(**_: object) -> Pipeline:
                     "leaderboard_plot",
                     "data_card",
                     "split_summary",
+                    "split_checks",
                     "evaluation_log",
                     "params:evaluation",
                     "params:task",

@@ -11,14 +11,14 @@ from perturbench.provenance import KEY, fingerprint_frame, stamp
 
 def assign_split(
     curated: ad.AnnData, data: DataConfig, splitter: SplitterConfig, task: str
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Split the cells, and count what is in each part."""
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Split the cells, count what is in each part, and list what was checked."""
     from perturbench.data.groups import Groups
-    from perturbench.data.splits import SplitRules, read_split, split_cells, split_summary
+    from perturbench.data.splits import SplitRules, read_split, split_cells, split_checks, split_summary
 
     obs = curated.obs
     if splitter.method == "csv":
-        split = read_split(splitter.path or "", obs, data.keys)
+        split = read_split(splitter.path or "", obs, data.keys, strict=splitter.strict)
     else:
         split = split_cells(obs, data.keys, splitter.method, SplitRules(**splitter.rules()), splitter.seed)
     table = split.rename_axis("cell").to_frame("split")
@@ -27,4 +27,6 @@ def assign_split(
         inputs={"obs": fingerprint_frame(obs[[data.keys.perturbation, *data.covariate_keys]])},
         parameters=splitter.model_dump_json(),
     )
-    return table, split_summary(split, Groups.from_obs(obs, data.keys))
+    groups = Groups.from_obs(obs, data.keys)
+    checks = split_checks(split, groups, method=splitter.method, strict=splitter.strict)
+    return table, split_summary(split, groups), checks

@@ -1,0 +1,308 @@
+"""Speed and memory of loading and training, each against plain PyTorch in the same run.
+
+Run ``python benchmarks/training.py`` (all rows but ``fit``) or name some. The rows ``step`` and ``fit`` are of models,
+by the names of their YAML files: those that are trained, if none is named. ``--env gpu`` runs on a GPU::
+
+    python benchmarks/training.py loader epoch_256 epoch_4096
+    python benchmarks/training.py step --models cpa,sams_vae
+    python benchmarks/training.py step fit --env gpu --batch-size 4096
+    python benchmarks/training.py fit --cells 5000 --genes 1000 --epochs 2 --models latent_additive
+
+Ours and the baseline take turns, so that what else the machine does meets both; seconds are medians.
+"""
+
+import argparse
+import logging
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+ROOT = Path(__file__).parents[1]
+N_STEPS = 16
+
+
+def screen(n_cells, n_genes, n_perturbations=100, density=0.1, n_embedding=0):
+    """Cells of two states in CSR, and a split of them that trains on all but 1,024."""
+    import anndata as ad
+
+    rng = np.random.default_rng(0)
+    blocks = []
+    for start in range(0, n_cells, 5000):
+        mask = rng.random((min(5000, n_cells - start), n_genes), dtype=np.float32) < density
+        block = sp.csr_matrix(mask, dtype=np.float32)
+        block.data[:] = 4 * rng.random(block.nnz, dtype=np.float32)
+        blocks.append(block)
+    names = np.array(["control", *(f"P{i}" for i in range(n_perturbations))])
+    condition = names[np.where(rng.random(n_cells) < 0.1, 0, rng.integers(0, len(names), n_cells))]
+    part = np.full(n_cells, "train")
+    part[:512], part[512:1024] = "val", "test"
+    obs = pd.DataFrame({"condition": condition, "cell_type": rng.choice(["a", "b"], n_cells)})
+    obs.index = obs.index.astype(str)
+    embeddings = {"X_scgpt": rng.random((n_cells, n_embedding), dtype=np.float32)}
+    return ad.AnnData(sp.vstack(blocks, format="csr"), obs=obs, obsm=embeddings), pd.Series(part, obs.index)
+
+
+def parameters_of(model, env):
+    """Return the parameters of a run of the model."""
+    from kedro.framework.project import configure_project, settings
+
+    configure_project("perturbench")
+    arguments = settings.CONFIG_LOADER_ARGS
+    loader = settings.CONFIG_LOADER_CLASS(str(ROOT / "conf"), env, {"model": model}, **arguments)
+    return loader["parameters"]
+
+
+def make_module(cells, split, **options):
+    from perturbench.data import Keys, PerturbationDataModule
+
+    return PerturbationDataModule(cells, split, Keys(), **options)
+
+
+def make_model(parameters, context, **changes):
+    """Return a new model; without a warm-up, whose steps are cheaper."""
+    import lightning as L
+
+    from perturbench.models.training import build_model
+
+    if "n_warmup_epochs" in parameters["hparams"]:
+        changes["n_warmup_epochs"] = 0
+    L.seed_everything(0, verbose=False)
+    return build_model(parameters["model_target"], context, parameters["hparams"] | changes)
+
+
+def device_of(parameters):
+    return "cuda" if parameters["trainer"]["accelerator"] in ("gpu", "cuda") else "cpu"
+
+
+def clock():
+    """Return the time at which all work given to the device is done."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def taking_turns(module, model, baseline, parameters, *, each, times, period=1):
+    """Train with ``fit``; return the seconds of an epoch or step of ours, and of calls to the baseline.
+
+    Medians over rounds of ``period`` turns, without the first: a model may have steps of several kinds.
+    """
+    from lightning.pytorch.callbacks import Callback
+
+    from perturbench.models.training import fit
+
+    ours, theirs = [], []
+
+    class Turns(Callback):
+        def turn(self):
+            ours.append(clock() - self.mark)
+            start = clock()
+            baseline(len(theirs))
+            theirs.append(clock() - start)
+            self.mark = clock()
+
+        def on_train_start(self, trainer, pl_module):
+            self.mark = clock()
+
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            if each == "step":
+                self.turn()
+
+        def on_train_epoch_start(self, trainer, pl_module):
+            if each == "epoch" and trainer.current_epoch:
+                self.turn()
+
+    trainer = {key: parameters["trainer"][key] for key in ("accelerator", "precision")}
+    epochs = times + 2 if each == "epoch" else 1  # a turn is taken when the next epoch starts; the first warms up
+    fit(model, module, max_epochs=epochs, callbacks=[Turns()], **trainer)
+    rounds = len(ours) // period
+    return [
+        float(np.median(np.reshape(seconds[: rounds * period], (rounds, period)).mean(axis=1)[1:]))
+        for seconds in (ours, theirs)
+    ]
+
+
+def loader(options):
+    """Shuffled training batches with matched controls, against a gather of as many cells from dense tensors."""
+    import anndata  # noqa: F401
+    import lightning  # noqa: F401  its memory is not the loader's
+    import psutil
+    import torch
+
+    libraries = psutil.Process().memory_info().rss
+    module = make_module(*screen(50_000, 4000), batch_size=4096)
+    batches = module.train_dataloader()
+    n_cells, csr = len(module.rows["train"]), module.cells.x
+    before, peak, ours, theirs = None, 0, [], []
+    for epoch in range(6):
+        batches.sampler.set_epoch(epoch)
+        start = time.perf_counter()
+        for batch in batches:
+            peak = max(peak, psutil.Process().memory_info().rss)
+            before = batch  # as a loop that still holds a batch while the next is made
+        ours.append(time.perf_counter() - start)
+    del before, batch
+    dense = torch.from_numpy(csr.toarray())
+    for _ in range(6):
+        start = time.perf_counter()
+        for chosen in torch.randperm(n_cells).split(4096):
+            _ = dense[chosen], dense[chosen.flip(0)]
+        theirs.append(time.perf_counter() - start)
+    size = csr.data.nbytes + csr.indices.nbytes + csr.indptr.nbytes
+    seconds, baseline = np.median(ours), np.median(theirs)
+    memory = f"the CSR matrix + {(peak - size) / 2**20:.0f} MiB resident, {libraries / 2**20:.0f} of it the libraries"
+    yield "loader", seconds, baseline, 1.1, f"{n_cells / seconds:,.0f} cells/s; {memory}"
+
+
+def epoch(options, batch_size):
+    """Time an epoch of latent additive, validation and checkpoint included, against a bare loop without either."""
+    import torch
+    from torch.nn import functional as F
+
+    parameters = parameters_of("latent_additive", options.env)
+    device = device_of(parameters)
+    module = make_module(*screen(50_000, 4000), batch_size=batch_size)
+    model, net = (make_model(parameters, module.context, encoder_width=512) for _ in range(2))
+    cells = module.observed("train")[:]
+    parts = [part.to(device) for part in (cells.gene_expression, cells.controls, cells.perturbations)]
+    net.to(device)
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3, weight_decay=1e-8, fused=True)
+
+    def bare(_):
+        for chosen in torch.randperm(len(parts[0]), device=device).split(batch_size):
+            x, control, hot = (part[chosen] for part in parts)
+            with torch.autocast(device, torch.bfloat16, enabled="bf16" in parameters["trainer"]["precision"]):
+                latent = net.cell_encoder(control) + net.perturbation_encoder(hot)
+                loss = F.mse_loss(F.softplus(net.decoder(latent)), x)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+    seconds, baseline = taking_turns(module, model, bare, parameters, each="epoch", times=3)
+    yield f"epoch_{batch_size}", seconds, baseline, 1.1, f"{len(parts[0]) / seconds:,.0f} cells/s"
+
+
+def trained_models(options):
+    """Yield the names and parameters of the models asked for; closed-form ones have no steps."""
+    from importlib import import_module
+
+    for name in options.models or sorted(path.stem for path in (ROOT / "conf/base/parameters/models").glob("*.yml")):
+        parameters = parameters_of(name, options.env)
+        module, _, target = parameters["model_target"].rpartition(".")
+        if not getattr(import_module(module), target).closed_form:
+            yield name, parameters
+
+
+def step(options):
+    """Time a step through the trainer, against forward, backward and optimizer of the same model on the same batch."""
+    from torch.utils.data import DataLoader
+
+    from perturbench.data.singlecell import BatchIndex
+
+    cells, split = screen(options.cells, options.genes, n_embedding=512)
+    for name, parameters in trained_models(options):
+        module = make_module(
+            cells, split, batch_size=options.batch_size, embedding_key=parameters["data"]["embedding_key"]
+        )
+        dataset = module.observed("train")
+        batch = dataset[np.arange(options.batch_size)]
+        batch = module.transfer_batch_to_device(batch, device_of(parameters), 0)
+        dataset._batch = lambda positions, seed, batch=batch: batch
+        batches = DataLoader(dataset, None, sampler=[BatchIndex(np.zeros(1), 0)] * N_STEPS, collate_fn=lambda one: one)
+        module.train_dataloader = lambda batches=batches: batches
+        model, twin = (make_model(parameters, module.context) for _ in range(2))
+        bare, period = by_hand(twin.to(device_of(parameters)), batch, parameters["trainer"]["precision"])
+        seconds, baseline = taking_turns(module, model, bare, parameters, each="step", times=N_STEPS, period=period)
+        yield f"step {name}", seconds, baseline, 1.2, f"{options.batch_size / seconds:,.0f} cells/s"
+
+
+def by_hand(model, batch, precision):
+    """Return a function that trains the model with its own losses, without the trainer, and how many it has."""
+    import torch
+
+    configured = model.configure_optimizers()
+    configured = configured if isinstance(configured, tuple) else (configured,)
+    optimizers = [entry["optimizer"] for entry in configured]
+    # A model that steps its optimizers itself has two losses, of which it chooses by the batch.
+    losses = [model.loss]
+    if len(optimizers) > 1:
+        losses = [model.generator_loss] + [model.adversary_loss] * (model.adv_steps - 1)
+
+    def one_step(index):
+        which = index % len(losses)
+        with torch.autocast(batch.perturbations.device.type, torch.bfloat16, enabled="bf16" in precision):
+            loss = losses[which](batch)
+        optimizer = optimizers[min(which, 1)]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return one_step, len(losses)
+
+
+def whole_fit(options):
+    """Time a whole training, against loading its batches alone."""
+    from lightning.pytorch.callbacks import Callback
+
+    from perturbench.models.training import fit
+
+    class NeverStop(Callback):
+        def on_train_start(self, trainer, pl_module):
+            trainer.early_stopping_callback.patience = trainer.max_epochs
+
+    cells, split = screen(options.cells, options.genes, n_embedding=512)
+    for name, parameters in trained_models(options):
+        keys = {"embedding_key": parameters["data"]["embedding_key"], "resident": parameters["trainer"]["resident"]}
+        module = make_module(cells, split, batch_size=options.batch_size, **keys)
+        model = make_model(parameters, module.context)
+        trainer = {key: parameters["trainer"][key] for key in ("accelerator", "precision")}
+        start = clock()
+        fit(model, module, max_epochs=options.epochs, callbacks=[NeverStop()], **trainer)
+        seconds, start = clock() - start, clock()
+        batches = module.train_dataloader()
+        for number in range(options.epochs):
+            batches.sampler.set_epoch(number)
+            for batch in batches:
+                module.transfer_batch_to_device(batch, device_of(parameters), 0)
+        loading = clock() - start
+        n_cells = options.epochs * len(module.rows["train"])
+        note = f"{n_cells / seconds:,.0f} cells/s; {options.epochs} epochs; loading is {loading / seconds:.0%} of it"
+        yield f"fit {name}", seconds, loading, np.inf, note
+
+
+ROWS = {
+    "loader": loader,
+    "epoch_256": lambda options: epoch(options, 256),
+    "epoch_4096": lambda options: epoch(options, 4096),
+    "step": step,
+    "fit": whole_fit,
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rows", nargs="*", help=f"of {', '.join(ROWS)}")
+    parser.add_argument("--env", help="an environment of conf/, for example gpu")
+    parser.add_argument("--models", type=lambda names: names.split(","), help="for step and fit")
+    parser.add_argument("--cells", type=int, default=91_000, help="for step and fit")
+    parser.add_argument("--genes", type=int, default=5000, help="for step and fit")
+    parser.add_argument("--batch-size", type=int, default=256, help="for step and fit")
+    parser.add_argument("--epochs", type=int, default=100, help="for fit")
+    options = parser.parse_args()
+    if unknown := set(options.rows) - set(ROWS):
+        parser.error(f"unknown rows: {', '.join(unknown)}; there are: {', '.join(ROWS)}")
+    logging.getLogger("perturbench").setLevel(logging.WARNING)
+    print(f"{'work':28} {'seconds':>9} {'baseline':>9} {'ratio':>6} {'limit':>6}")
+    for row in options.rows or [row for row in ROWS if row != "fit"]:
+        for name, seconds, baseline, limit, note in ROWS[row](options):
+            print(
+                f"{name:28} {seconds:9.4f} {baseline:9.4f} {seconds / baseline:6.2f} {limit:6.2f}  {note}", flush=True
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,5 @@
+"""Predict what a table asks for, with a trained model."""
+
+from perturbench.pipelines.prediction.pipeline import create_pipeline
+
+__all__ = ["create_pipeline"]

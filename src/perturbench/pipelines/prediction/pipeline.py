@@ -1,0 +1,30 @@
+"""The prediction stage."""
+
+from kedro.pipeline import Node, Pipeline
+
+from perturbench.pipelines.prediction.nodes import predict_table
+
+
+def create_pipeline(**_: object) -> Pipeline:
+    """Return the stage: ``checkpoint``, ``wanted_table``, ``prepared``, ``split`` -> ``counterfactuals``."""
+    return Pipeline(
+        [
+            Node(
+                predict_table,
+                [
+                    "checkpoint",
+                    "wanted_table",
+                    "prepared",
+                    "split",
+                    "params:data",
+                    "params:trainer",
+                    "params:prediction",
+                    "params:wanted",
+                ],
+                "counterfactuals",
+                name="predict_table",
+            )
+        ],
+        namespace="prediction",
+        prefix_datasets_with_namespace=False,
+    )

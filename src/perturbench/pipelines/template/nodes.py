@@ -1,0 +1,25 @@
+"""Write a table of what can be predicted, to edit."""
+
+from __future__ import annotations
+
+import anndata as ad
+import pandas as pd
+
+from perturbench.config import DataConfig, PredictionConfig, TrainerConfig, WantedConfig
+from perturbench.pipelines.inputs import make_datamodule
+
+
+def write_template(
+    prepared: ad.AnnData,
+    split: pd.DataFrame,
+    data: DataConfig,
+    trainer: TrainerConfig,
+    prediction: PredictionConfig,
+    wanted: WantedConfig,
+) -> pd.DataFrame:
+    """Return the perturbations and states that a model trained on the split can be asked for."""
+    from perturbench.data.wanted import make_template
+
+    datamodule = make_datamodule(prepared, split, data, trainer, prediction, seed=0)
+    rows = datamodule.evaluation_rows(prediction.part)
+    return make_template(datamodule.groups, datamodule.context, rows, wanted.template)

@@ -1,0 +1,15 @@
+"""The stage that writes a template of the table of wanted perturbations."""
+
+from kedro.pipeline import Node, Pipeline
+
+from perturbench.pipelines.template.nodes import write_template
+
+
+def create_pipeline(**_: object) -> Pipeline:
+    """Return the stage: ``prepared``, ``split`` -> ``wanted_table``."""
+    parameters = [f"params:{section}" for section in ("data", "trainer", "prediction", "wanted")]
+    return Pipeline(
+        [Node(write_template, ["prepared", "split", *parameters], "wanted_table", name="write_template")],
+        namespace="template",
+        prefix_datasets_with_namespace=False,
+    )

@@ -1,0 +1,131 @@
+import numpy as np
+import pytest
+
+from perturbench.data.groups import Groups
+from perturbench.data.splits import PARTS, SplitRules, check_split, split_cells, split_checks
+from perturbench.errors import PerturbenchError
+from splits.screens import KEYS, by_hand, screen_obs
+
+
+class TestCheck:
+    obs = screen_obs(singles=4, cells=4)
+    groups = Groups.from_obs(obs, KEYS)
+    heldout = {"val": [("s1", "P00"), ("s2", "P01")], "test": [("s1", "P02"), ("s3", "P03")]}  # noqa: RUF012
+
+    def split(self):
+        return by_hand(self.obs, **self.heldout)
+
+    def cells(self, state, condition):
+        return self.obs.index[(self.obs["cell_type"] == state) & (self.obs["condition"] == condition)]
+
+    def test_good_split(self):
+        check_split(self.split(), self.groups, strict=True)
+
+    @pytest.mark.parametrize("other", ["train", "test"])
+    def test_leak(self, other):
+        split = self.split()
+        split[self.cells("s1", "P00")[0]] = other
+        with pytest.raises(PerturbenchError, match=r"1 pairs are in both (train and val|val and test): P00 in \(s1\)"):
+            check_split(split, self.groups, strict=False)
+
+    def test_leak_between_spellings(self):
+        obs = self.obs.copy()
+        obs["condition"] = obs["condition"].replace("P00", "P01+P02")
+        obs.loc[self.cells("s1", "P00")[:2], "condition"] = "P02+P01"
+        split = self.split()
+        split[self.cells("s1", "P00")[:2]] = "train"
+        with pytest.raises(PerturbenchError, match=r"in both train and val: P01\+P02 in \(s1\)"):
+            check_split(split, Groups.from_obs(obs, KEYS), strict=False)
+
+    @pytest.mark.parametrize("part", PARTS)
+    def test_empty_part(self, part):
+        split = self.split()
+        split[(split == part) & (self.obs["condition"] != "control")] = np.nan
+        with pytest.raises(
+            PerturbenchError, match=f"the {part} part of the split has no perturbed cells .*{part}: 0 pairs"
+        ):
+            check_split(split, self.groups, strict=False)
+
+    def test_perturbation_that_training_never_saw(self):
+        split = self.split()
+        split[(split == "train") & (self.obs["condition"] == "P00")] = np.nan
+        with pytest.raises(PerturbenchError, match=r"1 val pairs have perturbations .*never saw: P00 in \(s1\)"):
+            check_split(split, self.groups, strict=False)
+
+    def test_state_that_training_never_saw(self):
+        split = self.split()
+        split[(split == "train") & (self.obs["cell_type"] == "s3")] = np.nan
+        with pytest.raises(PerturbenchError, match=r"1 test pairs are of states .*never saw: P03 in \(s3\)"):
+            check_split(split, self.groups, strict=False)
+
+    @pytest.mark.parametrize(("part", "state"), [("train", "s2"), ("val", "s2"), ("test", "s3")])
+    def test_part_without_controls(self, part, state):
+        split = self.split()
+        split[(split == part) & (self.obs["condition"] == "control") & (self.obs["cell_type"] == state)] = np.nan
+        with pytest.raises(PerturbenchError, match=rf"no control cells in the {part} part of 1 states: \({state}\)"):
+            check_split(split, self.groups, strict=False)
+
+
+def test_strict_asks_for_singles():
+    # X is in training, but only with P00: "perturbations that training never saw singly" are refused.
+    obs = screen_obs(states=["k562"], singles=3, doubles=["P00+X", "P01+X", "P02+X"])
+    split = by_hand(obs, val=[("k562", "P01+X")], test=[("k562", "P02+X")])
+    with pytest.raises(PerturbenchError, match="X"):
+        check_split(split, Groups.from_obs(obs, KEYS), strict=True)
+
+
+class TestPromisesOfMethods:
+    obs = screen_obs(states=["k562"], singles=6, doubles=["P00+P01", "P02+P03", "P04+P05"])
+    groups = Groups.from_obs(obs, KEYS)
+
+    def split(self, val, test):
+        return by_hand(self.obs, val=[("k562", name) for name in val], test=[("k562", name) for name in test])
+
+    def test_unseen(self):
+        good = self.split(["P00", "P00+P01"], ["P02", "P02+P03"])
+        check_split(good, self.groups, method="unseen")
+        with pytest.raises(PerturbenchError, match="1 val pairs have perturbations that training never saw: P00"):
+            check_split(self.split(["P00", "P00+P01"], ["P02+P03"]), self.groups, method="csv", strict=False)
+
+    @pytest.mark.parametrize(
+        ("val", "test", "message"),
+        [
+            (["P00"], ["P02", "P02+P03"], "1 val pairs have perturbations that earlier parts saw: P00 in"),
+            (["P00", "P00+P01"], ["P02"], "1 test pairs have perturbations that earlier parts saw: P02 in"),
+            (["P00"], ["P00+P01"], "1 test pairs have perturbations that earlier parts saw"),
+        ],
+    )
+    def test_unseen_that_was_seen(self, val, test, message):
+        with pytest.raises(PerturbenchError, match=message):
+            check_split(self.split(val, test), self.groups, method="unseen")
+
+    def test_combine_inverse(self):
+        check_split(self.split(["P00"], ["P02"]), self.groups, method="combine_inverse")
+        lonely = self.split(["P00"], ["P02", "P03"])
+        with pytest.raises(PerturbenchError, match="2 test pairs have no double in training whose other single"):
+            check_split(lonely, self.groups, method="combine_inverse")
+
+    def test_training_states_must_not_show_what_is_unseen(self):
+        obs = screen_obs()
+        rules = SplitRules(states=[{"cell_type": "s1"}, {"cell_type": "s2"}], train_states="others")
+        with pytest.raises(PerturbenchError, match=r"earlier parts saw: .*leave splitter\.train_states empty"):
+            split_cells(obs, KEYS, "unseen", rules, 0)
+
+
+def test_table_of_checks():
+    obs = screen_obs(states=["k562"], singles=2, doubles=["P00+X", "P01+Y", "P00+Z", "P01+W"])
+    split = split_cells(obs, KEYS, "combine", SplitRules(max_heldout_fraction_per_covariate=0.5), 0)
+    groups = Groups.from_obs(obs, KEYS)
+    table = split_checks(split, groups).set_index("check")
+    alone = "training has the single perturbations of held-out combinations alone"
+    assert table["result"].drop(alone).eq("passed").all()
+    assert table.loc[alone].tolist() == ["reported", "2 of 2 held-out combinations have others"]
+    assert split_checks(split, groups, strict=True).set_index("check").loc[alone, "result"] == "refused"
+    assert table.loc["every part has perturbed cells", "found"] == "train: 4 pairs, val: 1 pairs, test: 1 pairs"
+
+    leaky = split.copy()
+    leaky[split.index[split == "val"][0]] = "train"
+    table = split_checks(leaky, groups).set_index("check")
+    assert table.loc["no (state, perturbation) pair is in two parts"].tolist() == ["refused", "1 of 6 pairs"]
+    nothing = split_checks(split.where(split == "train"), groups).set_index("check")
+    assert nothing.loc["every part has perturbed cells", "result"] == "refused"
