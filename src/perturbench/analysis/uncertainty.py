@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, product
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from scipy.stats import wilcoxon
 
 from perturbench.analysis.evaluation import WHOLE_SPLIT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 #: A difference of this fraction of the values is rounding.
 SAME = 1e-9
@@ -67,11 +71,37 @@ def paired_tests(scores: pd.DataFrame) -> pd.DataFrame:
     ``metric``, ``model``, ``other``, ``difference`` (mean of model - other), ``n``, ``pvalue`` and ``adjusted`` (Holm
     over the pairs of models of a metric). NaN with fewer than two perturbations that both have.
     """
+    return _compare(scores, lambda models: combinations(sorted(models), 2))
+
+
+def tests_against(scores: pd.DataFrame, baseline: pd.DataFrame) -> pd.DataFrame:
+    """Compare every model with a baseline over the same perturbations, as :func:`paired_tests` does.
+
+    Parameters
+    ----------
+    scores
+        Long form, of models.
+    baseline
+        Long form, of one anchor or model; it is called ``anchor: <its name>``.
+
+    Returns
+    -------
+    As :func:`paired_tests`, ``other`` is the baseline; Holm over the models of a metric.
+    """
+    baseline = baseline.assign(model="anchor: " + baseline["model"].astype(str))
+    metrics = set(scores["metric"]) & set(baseline["metric"])
+    both = pd.concat([scores, baseline], ignore_index=True)
+    names = set(baseline["model"])
+    return _compare(both[both["metric"].isin(metrics)], lambda models: product(sorted(set(models) - names), names))
+
+
+def _compare(scores: pd.DataFrame, pairs_of: Callable[[Iterable[str]], Iterable[tuple[str, str]]]) -> pd.DataFrame:
+    """Test the pairs of models that ``pairs_of`` makes of the models of each metric."""
     states = [name for name in scores.columns if name not in _NOT_STATE]
     rows = []
     for metric, own in scores[scores["perturbation"] != WHOLE_SPLIT].groupby("metric"):
         wide = own.pivot_table(index=["perturbation", *states], columns="model", values="value", aggfunc="mean")
-        for model, other in combinations(sorted(wide.columns), 2):
+        for model, other in pairs_of(wide.columns):
             difference = (wide[model] - wide[other]).dropna()
             difference[difference.abs() <= SAME * wide[[model, other]].abs().max(axis=None)] = 0.0
             n, pvalue = len(difference), np.nan
