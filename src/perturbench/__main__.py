@@ -111,11 +111,11 @@ def _write(output: Path, scores: Any, board: Any, metrics: list[Any], reference:
     from perturbench.analysis.uncertainty import paired_tests
     from perturbench.files import aside
 
-    title, models = Path(reference).name, list(board["model"])
+    title, models, names = Path(reference).name, list(board["model"]), [metric.name for metric in metrics]
     shown = [
         sections.leaderboard(board, plot_ranking(board, metrics), comparisons=paired_tests(scores)),
-        sections.perturbations(plot_scores(scores, metrics, models), [metric.name for metric in metrics]),
-        sections.states(per_state(scores), models),
+        sections.perturbations(plot_scores(scores, metrics, models), names),
+        sections.states(per_state(scores), names, models),
         sections.provenance({"perturbench": __version__, "reference": reference}),
     ]
     page = render_page(title, title, shown)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 #: Points of a figure; with more only the boxes are drawn.
 MAX_POINTS = 6000
+_MANY = 12
 _ANCHORS = {
     "control": ("#8C8C8C", "dot"),
     "mean_response": ("#D55E00", "dash"),
@@ -39,8 +40,8 @@ def plot_ranking(board: pd.DataFrame, metrics: Sequence[Metric], anchors: pd.Dat
         The leaderboard of the anchors.
     """
     metrics = metrics[: theme.MAX_PANELS]
-    figure, columns = _model_panels(metrics, len(board))
-    names = [theme.shorten(model) for model in board["model"]]
+    names = list(board["model"])
+    figure, columns = _model_panels(metrics, names)
     levels = {} if anchors is None else {row["model"]: row for row in anchors.to_dict("records")}
     for position, metric in enumerate(metrics):
         mean, low, high = (board[f"{metric.name}{end}"] for end in ("", "_low", "_high"))
@@ -79,7 +80,7 @@ def plot_scores(scores: pd.DataFrame, metrics: Sequence[Metric], models: Sequenc
     metrics = [metric for metric in metrics if _values(scores, metric).size][: theme.MAX_PANELS]
     if not metrics:
         return theme.note("No metric has a value per perturbation.")
-    figure, columns = _model_panels(metrics, len(models))
+    figure, columns = _model_panels(metrics, models)
     keys = [name for name in scores.columns if name not in ("seed", "value")]
     means = scores.groupby(keys, observed=True)["value"].mean().dropna().reset_index()
     with_points = len(means[means["metric"].isin([metric.name for metric in metrics])]) <= MAX_POINTS
@@ -99,23 +100,30 @@ def _values(scores: pd.DataFrame, metric: Metric) -> pd.Series:
     return own["value"].dropna()
 
 
-def _model_panels(metrics: Sequence[Metric], n_models: int) -> tuple[go.Figure, int]:
+def _model_panels(metrics: Sequence[Metric], models: Sequence[str]) -> tuple[go.Figure, int]:
     """Return a figure with models from top to bottom in each panel, and how many panels are side by side."""
     columns = len(metrics) if len(metrics) <= 4 else 3
     titles = [theme.panel_title(metric) for metric in metrics]
-    figure = theme.panels(titles, columns, 60 + 24 * n_models, shared_y=True)
-    figure.update_yaxes(autorange="reversed", type="category")
+    height = 20 + max(60, (18 if len(models) > _MANY else 28) * len(models))
+    figure = theme.panels(titles, columns, height, shared_y=True)
+    figure.update_yaxes(
+        type="category",
+        categoryorder="array",
+        categoryarray=list(models),
+        tickvals=list(models),
+        ticktext=[theme.shorten(model) for model in models],
+        range=[len(models) - 0.5, -0.5],
+    )
     return figure, columns
 
 
 def _box(values: pd.DataFrame, model: str, with_points: bool) -> go.Box:
-    name = theme.shorten(model)
-    look = {"marker_color": theme.MAIN, "line_width": 1, "name": name, "orientation": "h", "showlegend": False}
+    look = {"marker_color": theme.MAIN, "line_width": 1, "name": model, "orientation": "h", "showlegend": False}
     states = [name for name in values.columns if name not in ("metric", "perturbation", "value")]
     if with_points:
         return go.Box(
             x=values["value"],
-            y=[name] * max(1, len(values)),
+            y=[model] * max(1, len(values)),
             boxpoints="all",
             jitter=0.5,
             pointpos=0,
@@ -127,7 +135,7 @@ def _box(values: pd.DataFrame, model: str, with_points: bool) -> go.Box:
         )
     fences = values["value"].quantile([0.05, 0.25, 0.5, 0.75, 0.95]).tolist()
     ends = ("lowerfence", "q1", "median", "q3", "upperfence")
-    return go.Box(y=[name], **{end: [value] for end, value in zip(ends, fences, strict=True)}, **look)
+    return go.Box(y=[model], **{end: [value] for end, value in zip(ends, fences, strict=True)}, **look)
 
 
 def _add_line(figure: go.Figure, value: float, names: list[str], anchor: str, where: dict[str, int]) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 #: Heat maps of one figure: of more models or states the first are shown.
 MAX_MODELS, MAX_STATES = 9, 4
 _COLUMNS = 5
+_COLOURBAR = {"title": "cosine", "thickness": 14, "lenmode": "pixels", "len": 220, "y": 1, "yanchor": "top"}
 
 
 def plot_similarities(similarities: Mapping[str, pd.DataFrame]) -> go.Figure:
@@ -49,9 +50,7 @@ def plot_similarities(similarities: Mapping[str, pd.DataFrame]) -> go.Figure:
             figure.update_yaxes(visible=False, **theme.place(position, columns))
     figure.update_xaxes(showticklabels=False, showgrid=False, constrain="domain")
     figure.update_yaxes(showticklabels=False, showgrid=False, autorange="reversed", constrain="domain")
-    return figure.update_layout(
-        coloraxis={"colorscale": "RdBu_r", "cmin": -1, "cmax": 1, "colorbar": {"title": "cosine", "thickness": 14}}
-    )
+    return figure.update_layout(coloraxis={"colorscale": "RdBu_r", "cmin": -1, "cmax": 1, "colorbar": _COLOURBAR})
 
 
 def _matrix(table: pd.DataFrame, state: str, side: str) -> pd.DataFrame:
@@ -64,7 +63,11 @@ def _matrix(table: pd.DataFrame, state: str, side: str) -> pd.DataFrame:
 def _title(name: str, matrix: pd.DataFrame) -> str:
     off = matrix.to_numpy()[~np.eye(len(matrix), dtype=bool)]
     known = off[~np.isnan(off)]
-    return f"{theme.shorten(name)}<br><sub>mean {known.mean():.2f}</sub>" if len(known) else theme.shorten(name)
+    return (
+        f"{theme.shorten(name)}<br><span style='font-size:11px'>mean {known.mean():.2f}</span>"
+        if len(known)
+        else theme.shorten(name)
+    )
 
 
 def _add(figure: go.Figure, matrix: pd.DataFrame, where: dict[str, int]) -> None:

@@ -18,7 +18,7 @@ MAIN, MUTED = COLOURS[0], "#8C8C8C"
 #: Panels of one figure; more metrics than this are in the tables only.
 MAX_PANELS = 12
 ARROWS = {"lower": "↓", "higher": "↑"}
-_ROW_GAP, _COLUMN_GAP = 70, 0.03
+_ROW_GAP, _COLUMN_GAP = 80, 0.03
 _TOP, _BOTTOM = 70, 40
 
 

@@ -33,6 +33,8 @@ def plot_training(losses: Mapping[str, Mapping[str, pd.DataFrame]]) -> go.Figure
     columns = min(_COLUMNS, len(losses))
     figure = theme.panels([theme.shorten(model, 40) for model in losses], columns, 180)
     for position, seeds in enumerate(losses.values()):
+        if all((table[list(_LINES)] > 0).to_numpy().all() for table in seeds.values()):
+            figure.update_yaxes(type="log", dtick="D2", exponentformat="power", **theme.place(position, columns))
         for seed, table in seeds.items():
             for name, (label, colour) in _LINES.items():
                 _add_line(figure, table, name, label, colour, seed, theme.place(position, columns))

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from perturbench.analysis.anchors import NULL
 from perturbench.analysis.figures.theme import ARROWS, MAX_PANELS
 from perturbench.analysis.leaderboard import format_leaderboard, metric_names
 from perturbench.analysis.metrics import available_metrics
 from perturbench.analysis.report import tables
 from perturbench.analysis.report.page import Section
-from perturbench.analysis.report.verdict import LEVEL, baseline_sentences, best_sentences, find_best
+from perturbench.analysis.report.verdict import LEVEL, better_than_baseline, find_best, headline, verdicts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,7 +44,8 @@ def leaderboard(
         See :func:`perturbench.analysis.uncertainty.paired_tests` and
         :func:`perturbench.analysis.uncertainty.tests_against`.
     """
-    text, known, best = format_leaderboard(board), available_metrics(), find_best(board, comparisons)
+    text, known = format_leaderboard(board), available_metrics()
+    best, better = find_best(board, comparisons), better_than_baseline(baseline_tests, list(board["model"]))
     content = {
         "columns": list(text.columns),
         "arrows": {name: ARROWS[known[name].better] for name in metric_names(board) if name in known},
@@ -53,8 +55,8 @@ def leaderboard(
         "anchors": [] if anchors is None else format_leaderboard(anchors).to_dict("records"),
         "best": {name: entry.model for name, entry in best.items() if not entry.alike},
         "alike": {name: (entry.model, *entry.alike) for name, entry in best.items() if entry.alike},
-        "best_sentences": best_sentences(best),
-        "baseline_sentences": baseline_sentences(baseline_tests),
+        "headline": headline(better, len(board), NULL),
+        "verdicts": verdicts(metric_names(board), best, better) if best or better else [],
         "level": LEVEL,
         "undefined": tables.undefined(board),
         "comparisons": tables.records(comparisons),
@@ -69,12 +71,13 @@ def perturbations(figure: go.Figure, metrics: Sequence[str]) -> Section:
     return Section("Scores per perturbation", "perturbations.html.jinja", content)
 
 
-def states(state_scores: pd.DataFrame, models: Sequence[str]) -> Section | None:
+def states(state_scores: pd.DataFrame, metrics: Sequence[str], models: Sequence[str]) -> Section | None:
     """Show each metric's mean per state, see :func:`perturbench.analysis.evaluation.per_state`; not of a single one."""
+    metrics = [name for name in metrics if (state_scores["metric"] == name).any()]
     keys = [name for name in state_scores.columns if name not in ("model", "metric", "mean", "standard_error", "n")]
     if not keys or len(state_scores[keys].drop_duplicates()) < 2:
         return None
-    shown = [tables.by_state(state_scores, name, models) for name in dict.fromkeys(state_scores["metric"])]
+    shown = [tables.by_state(state_scores, name, models) for name in metrics]
     return Section("Scores per state", "states.html.jinja", {"tables": shown})
 
 

@@ -63,39 +63,33 @@ def by_state(states: pd.DataFrame, metric: str, models: Sequence[str]) -> dict[s
 
     Returns
     -------
-    ``columns`` and ``rows`` of ``(text, strength)``, the strength between 0 (the state's worst) and 1 (its best), and
-    what the rows are. Models are rows, unless there are many states.
+    ``corner``, ``columns`` and ``rows``: names, and cells of ``text``, ``note`` (the standard error) and ``strength``
+    between 0 (the state's worst) and 1 (its best). Models are rows, unless there are more states than models and than
+    fit the page.
     """
     own = states[states["metric"] == metric]
     keys = [name for name in own.columns if name not in ("model", "metric", "mean", "standard_error", "n")]
-    label = own[keys].astype(str).agg(", ".join, axis=1)
-    means = own.assign(state=label).pivot(index="model", columns="state", values="mean").reindex(list(models))
-    errors = own.assign(state=label).pivot(index="model", columns="state", values="standard_error").reindex(means.index)
-    n = own.assign(state=label).groupby("state")["n"].max()
+    own = own.assign(state=own[keys].astype(str).agg(", ".join, axis=1))
+    n = own.groupby("state")["n"].max()
+    own["state"] = own["state"].map(lambda state: f"{state} (n={n[state]})")
+    means = own.pivot(index="model", columns="state", values="mean").reindex(list(models))
+    errors = own.pivot(index="model", columns="state", values="standard_error").reindex(means.index)
     known = available_metrics()
     higher = metric not in known or known[metric].better == "higher"
     span = (means.max() - means.min()).replace(0, float("nan"))
-    strength = ((means - means.min()) if higher else (means.max() - means)) / span
-    cells = {
-        (model, state): (_with_error(means.at[model, state], errors.at[model, state]), _or_zero(strength, model, state))
-        for model in means.index
-        for state in means.columns
-    }
-    heads = {state: f"{state} (n = {n[state]})" for state in means.columns}
+    strength = (((means - means.min()) if higher else (means.max() - means)) / span).fillna(0.0).round(2)
+    corner = "model"
     if len(means.columns) > max(WIDE, len(means)):
-        rows = [(heads[state], [cells[model, state] for model in means.index]) for state in means.columns]
-        return {"metric": metric, "corner": "state", "columns": list(means.index), "rows": rows}
-    rows = [(model, [cells[model, state] for state in means.columns]) for model in means.index]
-    return {"metric": metric, "corner": "model", "columns": list(heads.values()), "rows": rows}
+        means, errors, strength, corner = means.T, errors.T, strength.T, "state"
+    rows = [
+        (name, [_cell(*cell) for cell in zip(means.loc[name], errors.loc[name], strength.loc[name], strict=True)])
+        for name in means.index
+    ]
+    return {"metric": metric, "corner": corner, "columns": list(means.columns), "rows": rows}
 
 
-def _or_zero(strength: pd.DataFrame, model: str, state: str) -> float:
-    value = strength.at[model, state]
-    return 0.0 if pd.isna(value) else round(float(value), 2)
-
-
-def _with_error(mean: float, error: float) -> str:
-    return _number(mean, ".3g") + ("" if pd.isna(error) else f" ± {error:.2g}")
+def _cell(mean: float, error: float, strength: float) -> dict[str, Any]:
+    return {"text": _number(mean, ".3f"), "note": "" if pd.isna(error) else f"± {error:.2g}", "strength": strength}
 
 
 def _interval(low: float, high: float) -> str:

@@ -10,6 +10,8 @@ from perturbench.analysis.metrics import available_metrics
 from perturbench.errors import listing
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
 
 #: Adjusted p-values below this are differences.
@@ -33,60 +35,79 @@ class Best:
 
 
 def find_best(board: pd.DataFrame, comparisons: pd.DataFrame | None) -> dict[str, Best]:
-    """Return the best model of each metric of a leaderboard that says which way is better.
+    """Return the best model of each metric of a leaderboard; not of those that models were not compared on.
 
-    Without tests of a metric - one value of the whole split, too few perturbations - nothing is told apart.
+    These are values of the whole split, metrics that do not say which way is better, and a single model.
     """
     known = available_metrics()
+    tested = set() if comparisons is None else set(comparisons["metric"])
     found = {}
     for name in metric_names(board):
         scored = board[board[name].notna()]
-        if name not in known or len(scored) < 2:
+        if name not in known or name not in tested or scored.empty:
             continue
         scored = scored[scored[f"{name}_undefined"] == scored[f"{name}_undefined"].min()]
         best = scored[name].idxmin() if known[name].better == "lower" else scored[name].idxmax()
         model = board.at[best, "model"]
+        assert comparisons is not None
         worse = _told_apart(comparisons, name, model)
         others = board.loc[board[name].notna(), "model"]
         found[name] = Best(model, tuple(other for other in others if other != model and other not in worse))
     return found
 
 
-def best_sentences(best: dict[str, Best]) -> list[str]:
-    """Say which model is best on which metric."""
-    sentences = []
-    for name, entry in best.items():
-        if entry.alike:
-            more = "1 other cannot" if len(entry.alike) == 1 else f"{len(entry.alike)} others cannot"
-            sentences.append(f"{name}: no model is best; {entry.model} has the best mean, but {more} be told from it.")
-        else:
-            sentences.append(f"{name}: {entry.model} is better than every other model.")
-    return sentences
+def better_than_baseline(tests: pd.DataFrame | None, models: Sequence[str]) -> dict[str, list[str]]:
+    """Return the models that are better than the baseline on each metric that it was tested on.
 
-
-def baseline_sentences(tests: pd.DataFrame | None) -> list[str]:
-    """Say what beats the baseline, by tests as :func:`perturbench.analysis.uncertainty.tests_against` returns them."""
+    Parameters
+    ----------
+    tests
+        See :func:`perturbench.analysis.uncertainty.tests_against`.
+    models
+        In the order to return them in.
+    """
+    if tests is None:
+        return {}
     known = available_metrics()
-    if tests is None or (tests := tests[tests["metric"].isin(known)]).empty:
-        return []
-    baseline = str(tests["other"].iloc[0]).removeprefix("anchor: ")
-    sign = tests["metric"].map(lambda name: 1 if known[name].better == "higher" else -1)
+    sign = tests["metric"].map({name: 1 if metric.better == "higher" else -1 for name, metric in known.items()})
     better = tests[(tests["adjusted"] < LEVEL) & (tests["difference"] * sign > 0)]
-    if better.empty:
-        return [f"Nothing beats the baseline: on no metric is a model better than {baseline}."]
-    sentences = []
-    for name, own in tests.groupby("metric", sort=False):
-        winners = list(better.loc[better["metric"] == name, "model"])
-        if winners:
-            sentences.append(f"{name}: {len(winners)} of {len(own)} better than {baseline}: {listing(winners, 6)}.")
-        else:
-            sentences.append(f"{name}: nothing beats the baseline {baseline}.")
-    return sentences
+    names = [name for name in dict.fromkeys(tests["metric"]) if name in known]
+    winners = {name: set(better.loc[better["metric"] == name, "model"]) for name in names}
+    return {name: [model for model in models if model in winners[name]] for name in names}
 
 
-def _told_apart(comparisons: pd.DataFrame | None, metric: str, model: str) -> set[str]:
+def headline(better: dict[str, list[str]], n_models: int, baseline: str) -> str:
+    """Say in a sentence whether the models are worth their training."""
+    if not better:
+        return ""
+    winners = set().union(*better.values())
+    if not winners:
+        return f"Nothing beats the baseline: on no metric is a model better than {baseline} by a paired test."
+    lost = [name for name, models in better.items() if not models]
+    rest = f" On {listing(lost, 20)} nothing beats the baseline." if lost else ""
+    return f"{len(winners)} of {n_models} models beat the baseline {baseline} on at least one metric.{rest}"
+
+
+def verdicts(metrics: Sequence[str], best: dict[str, Best], better: dict[str, list[str]]) -> list[dict[str, str]]:
+    """Return what can be said of each metric, as text: which model is best, and which beat the baseline."""
+    return [
+        {
+            "metric": name,
+            "best": _of_best(best[name]) if name in best else "not tested",
+            "better than the baseline": "not tested" if name not in better else listing(better[name], 4) or "none",
+        }
+        for name in metrics
+    ]
+
+
+def _of_best(best: Best) -> str:
+    if not best.alike:
+        return best.model
+    others = f"{best.alike[0]} is" if len(best.alike) == 1 else f"{len(best.alike)} others are"
+    return f"none: {best.model} has the best mean, {others} not told from it"
+
+
+def _told_apart(comparisons: pd.DataFrame, metric: str, model: str) -> set[str]:
     """Return the models that differ from one on a metric."""
-    if comparisons is None or comparisons.empty:
-        return set()
     own = comparisons[(comparisons["metric"] == metric) & (comparisons["adjusted"] < LEVEL)]
     return set(own.loc[own["model"] == model, "other"]) | set(own.loc[own["other"] == model, "model"])

@@ -101,7 +101,7 @@ def write_report(
     shown = [
         sections.leaderboard(leaderboard, leaderboard_plot, anchors, comparisons, baseline_tests),
         sections.perturbations(scores_plot, metrics),
-        sections.states(state_scores, models),
+        sections.states(state_scores, metrics, models),
         sections.similarities(similarity_plot),
         sections.series(series_plot, reporting.against, *series),
         sections.training(training_plot),
