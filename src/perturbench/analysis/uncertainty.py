@@ -74,7 +74,7 @@ def paired_tests(scores: pd.DataFrame) -> pd.DataFrame:
     return _compare(scores, lambda models: combinations(sorted(models), 2))
 
 
-def tests_against(scores: pd.DataFrame, baseline: pd.DataFrame) -> pd.DataFrame:
+def compare_with_baseline(scores: pd.DataFrame, baseline: pd.DataFrame) -> pd.DataFrame:
     """Compare every model with a baseline over the same perturbations, as :func:`paired_tests` does.
 
     Parameters

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 #: Epochs of a line that are drawn: of longer trainings every second, third ...
 MAX_EPOCHS = 200
-_COLUMNS = 3
+_MANY = 9
 _LINES = {"train_loss": ("training", theme.COLOURS[5]), "val_loss": ("validation", theme.COLOURS[1])}
 
 
@@ -30,11 +30,12 @@ def plot_training(losses: Mapping[str, Mapping[str, pd.DataFrame]]) -> go.Figure
     """
     if not losses:
         return theme.note("No model here was trained in epochs.")
-    columns = min(_COLUMNS, len(losses))
-    figure = theme.panels([theme.shorten(model, 40) for model in losses], columns, 180)
+    many = len(losses) > _MANY
+    columns = min(4 if many else 3, len(losses))
+    figure = theme.panels([theme.shorten(model, 34) for model in losses], columns, 120 if many else 180)
     for position, seeds in enumerate(losses.values()):
         if all((table[list(_LINES)] > 0).to_numpy().all() for table in seeds.values()):
-            figure.update_yaxes(type="log", dtick="D2", exponentformat="power", **theme.place(position, columns))
+            figure.update_yaxes(type="log", tickformat=".2~g", **theme.place(position, columns))
         for seed, table in seeds.items():
             for name, (label, colour) in _LINES.items():
                 _add_line(figure, table, name, label, colour, seed, theme.place(position, columns))
@@ -67,7 +68,7 @@ def _add_line(
                 x=[best["epoch"]],
                 y=[best[name]],
                 mode="markers",
-                marker={"color": colour, "size": 7},
+                marker={"color": colour, "size": 6},
                 name="epoch that is kept",
                 legendgroup="kept",
                 showlegend="epoch that is kept" not in {trace.name for trace in figure.data},

@@ -42,7 +42,7 @@ def leaderboard(
         See :func:`perturbench.analysis.figures.plot_ranking`.
     comparisons, baseline_tests
         See :func:`perturbench.analysis.uncertainty.paired_tests` and
-        :func:`perturbench.analysis.uncertainty.tests_against`.
+        :func:`perturbench.analysis.uncertainty.compare_with_baseline`.
     """
     text, known = format_leaderboard(board), available_metrics()
     best, better = find_best(board, comparisons), better_than_baseline(baseline_tests, list(board["model"]))

@@ -62,7 +62,7 @@ def better_than_baseline(tests: pd.DataFrame | None, models: Sequence[str]) -> d
     Parameters
     ----------
     tests
-        See :func:`perturbench.analysis.uncertainty.tests_against`.
+        See :func:`perturbench.analysis.uncertainty.compare_with_baseline`.
     models
         In the order to return them in.
     """

@@ -102,12 +102,12 @@ def rank_models(
     from perturbench.analysis.anchors import NULL
     from perturbench.analysis.evaluation import per_state
     from perturbench.analysis.leaderboard import leaderboard
-    from perturbench.analysis.uncertainty import paired_tests, tests_against
+    from perturbench.analysis.uncertainty import compare_with_baseline, paired_tests
 
     metrics, valid = chosen_metrics(evaluation), valid_scores(scores, evaluation_log)
     board = leaderboard(valid, metrics, anchor_scores)
     of_anchors = leaderboard(anchor_scores, metrics, anchor_scores)
-    against_baseline = tests_against(valid, anchor_scores[anchor_scores["model"] == NULL])
+    against_baseline = compare_with_baseline(valid, anchor_scores[anchor_scores["model"] == NULL])
     return board, of_anchors, paired_tests(valid), against_baseline, per_state(valid)
 
 
