@@ -177,6 +177,13 @@ def test_links_lead_to_their_sections(title):
     assert f'<section id="{target}">' in page
 
 
+def test_of_many_paired_tests_those_with_the_best_are_shown():
+    page = leaderboard_of({f"m{i}": (0.2 + i / 100, 0.8 - i / 100) for i in range(16)})
+    assert "210 between others" in page
+    assert "<td>m0</td><td>m5</td>" in page
+    assert "<td>m5</td><td>m6</td>" not in page
+
+
 def test_thirty_models_and_five_seeds():
     scores = make_scores({f"m{i}": (0.2 + i / 100, 0.8 - i / 100) for i in range(30)}, seeds=range(5))
     board = make_board(scores)

@@ -13,7 +13,7 @@ from perturbench.analysis.leaderboard import format_leaderboard, metric_names
 from perturbench.analysis.metrics import available_metrics
 from perturbench.analysis.report import tables
 from perturbench.analysis.report.page import Section
-from perturbench.analysis.report.verdict import LEVEL, better_than_baseline, find_best, headline, verdicts
+from perturbench.analysis.report.verdict import LEVEL, Best, better_than_baseline, find_best, headline, verdicts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Tables of this many rows or fewer are open.
 OPEN = 40
+#: With more paired tests than this only those with the best model are shown.
+MAX_TESTS = 200
 
 
 def leaderboard(
@@ -46,6 +48,7 @@ def leaderboard(
     """
     text, known = format_leaderboard(board), available_metrics()
     best, better = find_best(board, comparisons), better_than_baseline(baseline_tests, list(board["model"]))
+    shown = _with_the_best(comparisons, best)
     content = {
         "columns": list(text.columns),
         "arrows": {name: ARROWS[known[name].better] for name in metric_names(board) if name in known},
@@ -59,7 +62,8 @@ def leaderboard(
         "verdicts": verdicts(metric_names(board), best, better) if best or better else [],
         "level": LEVEL,
         "undefined": tables.undefined(board),
-        "comparisons": tables.records(comparisons),
+        "comparisons": tables.records(shown),
+        "comparisons_left_out": 0 if comparisons is None or shown is None else len(comparisons) - len(shown),
         "figure": figure,
     }
     return Section("Leaderboard", "leaderboard.html.jinja", content)
@@ -142,6 +146,14 @@ def predictions(log: pd.DataFrame, task: str) -> Section:
 def provenance(facts: Mapping[str, Any], command: str | None = None) -> Section:
     """Show what made the results, and the command that writes this page."""
     return Section("Provenance", "provenance.html.jinja", {"facts": facts, "command": command})
+
+
+def _with_the_best(comparisons: pd.DataFrame | None, best: Mapping[str, Best]) -> pd.DataFrame | None:
+    """Return the tests with the model of the best mean only, if there are many others."""
+    if comparisons is None or len(comparisons) <= MAX_TESTS:
+        return comparisons
+    model = comparisons["metric"].map({name: entry.model for name, entry in best.items()})
+    return comparisons[(comparisons["model"] == model) | (comparisons["other"] == model)]
 
 
 def _of_figure(title: str, template: str, figure: go.Figure, **content: Any) -> Section | None:
