@@ -61,6 +61,17 @@ def test_a_model_that_leaves_perturbations_out_is_not_best():
     assert {name: entry.model for name, entry in best.items()} == dict.fromkeys(NAMES, "honest")
 
 
+def test_a_mean_that_few_perturbations_pull_is_not_best():
+    """The test is sure that the other is better: lower nearly everywhere, and far off on one perturbation."""
+    scores = make_scores({"steady": (0.3, 0.7), "usually_better": (0.29, 0.71)}, states=[f"s{i}" for i in range(5)])
+    far = (scores["model"] == "usually_better") & (scores["perturbation"] == "P0")
+    scores.loc[far & (scores["metric"] == "rmse_average"), "value"] = 5.0
+    tests, board = paired_tests(scores), make_board(scores)
+    assert tests.set_index("metric").loc["rmse_average", "adjusted"] < 0.05
+    best = find_best(board, tests)["rmse_average"]
+    assert (best.model, best.alike) == ("steady", ("usually_better",))
+
+
 def test_a_metric_without_tests_has_no_best():
     scores = make_scores({"a": (0.2, 0.8), "b": (0.3, 0.7)})
     tests = paired_tests(scores)

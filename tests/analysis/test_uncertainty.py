@@ -119,6 +119,14 @@ def test_against_a_baseline():
     assert table.loc["a", "adjusted"] <= 3 * table.loc["a", "pvalue"] < 1e-4
 
 
+def test_which_way_a_test_goes():
+    scores = make_scores(gap=1.0)
+    effect = paired_tests(scores).set_index(["model", "other"])["rank_biserial"]
+    assert effect["a", "b"] == -1
+    assert effect["b", "c"] == 1
+    assert abs(effect["a", "c"]) < 0.5
+
+
 def test_a_baseline_without_a_metric_is_not_tested_on_it():
     scores = make_scores()
     both = pd.concat([scores, scores.assign(metric="cells")])

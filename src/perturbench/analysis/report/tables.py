@@ -36,7 +36,7 @@ def intervals(board: pd.DataFrame) -> list[dict[str, str]]:
 def normalised(board: pd.DataFrame) -> list[dict[str, str]]:
     """Return the value of each model (rows) and metric (columns) between the baseline (0) and the duplicate (1)."""
     return [
-        {"model": row["model"]} | {name: _number(row[f"{name}_normalised"], ".2f") for name in metric_names(board)}
+        {"model": row["model"]} | {name: _number(row[f"{name}_normalised"], "z.2f") for name in metric_names(board)}
         for row in board.to_dict("records")
     ]
 

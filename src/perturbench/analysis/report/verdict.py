@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from perturbench.analysis.leaderboard import metric_names
 from perturbench.analysis.metrics import available_metrics
@@ -50,7 +50,7 @@ def find_best(board: pd.DataFrame, comparisons: pd.DataFrame | None) -> dict[str
         best = scored[name].idxmin() if known[name].better == "lower" else scored[name].idxmax()
         model = board.at[best, "model"]
         assert comparisons is not None
-        worse = _told_apart(comparisons, name, model)
+        worse = _worse(comparisons, name, model)
         others = board.loc[board[name].notna(), "model"]
         found[name] = Best(model, tuple(other for other in others if other != model and other not in worse))
     return found
@@ -70,7 +70,7 @@ def better_than_baseline(tests: pd.DataFrame | None, models: Sequence[str]) -> d
         return {}
     known = available_metrics()
     sign = tests["metric"].map({name: 1 if metric.better == "higher" else -1 for name, metric in known.items()})
-    better = tests[(tests["adjusted"] < LEVEL) & (tests["difference"] * sign > 0)]
+    better = tests[_significant(tests, sign)]
     names = [name for name in dict.fromkeys(tests["metric"]) if name in known]
     winners = {name: set(better.loc[better["metric"] == name, "model"]) for name in names}
     return {name: [model for model in models if model in winners[name]] for name in names}
@@ -107,7 +107,14 @@ def _of_best(best: Best) -> str:
     return f"none: {best.model} has the best mean, {others} not told from it"
 
 
-def _told_apart(comparisons: pd.DataFrame, metric: str, model: str) -> set[str]:
-    """Return the models that differ from one on a metric."""
-    own = comparisons[(comparisons["metric"] == metric) & (comparisons["adjusted"] < LEVEL)]
-    return set(own.loc[own["model"] == model, "other"]) | set(own.loc[own["other"] == model, "model"])
+def _worse(comparisons: pd.DataFrame, metric: str, model: str) -> set[str]:
+    """Return the models that a test says are worse than one on a metric."""
+    sign = 1 if available_metrics()[metric].better == "higher" else -1
+    own = comparisons[comparisons["metric"] == metric]
+    first, second = own[own["model"] == model], own[own["other"] == model]
+    return {*first.loc[_significant(first, sign), "other"], *second.loc[_significant(second, -sign), "model"]}
+
+
+def _significant(tests: pd.DataFrame, sign: Any) -> pd.Series:
+    """Say of each test whether ``model`` is higher (sign 1) or lower (-1) than ``other``, in mean and in ranks."""
+    return (tests["adjusted"] < LEVEL) & (tests["difference"] * sign > 0) & (tests["rank_biserial"] * sign > 0)
