@@ -98,6 +98,7 @@ def test_similarities_are_bounded_in_number():
     figure = figures.plot_similarities(tables)
     assert len(figure.data) == MAX_STATES * (1 + MAX_MODELS)
     assert not figures.plot_similarities({}).data
+    assert not figures.plot_similarities({"one perturbation per state": tables["m0"].head(0)}).data
 
 
 def test_training_curves_are_of_every_seed_and_thinned():

@@ -50,14 +50,14 @@ def test_models_without_epochs_have_no_curves(run, report):
 def test_series_of_tasks(run, report):
     """Two tasks of a series: the report of either shows both, and names the third, which was not run."""
     folder = run.root / "conf/base/parameters/tasks"
-    for name, n in (("few", 3), ("many", 6)):
+    for name in ("few", "many"):
         (folder / f"{name}.yml").write_text(
             f"tasks:\n  {name}:\n    title: {name}\n    like: simulated\n"
             f"    reporting: {{series: [few, many, more], against: training_cells}}\n"
-            f"    splitter: {{perturbations_per_state: {{state1: {n}}}}}\n"
         )
-    for task in ("few", "many"):
-        run(**{**TINY, "task": task}, model="mean_response")
+    for task, n_cells in (("few", 600), ("many", 900)):
+        simulation = {**TINY["data"]["source"]["simulation"], "n_cells": n_cells}
+        run(**{**TINY, "task": task, "data": {"source": {"simulation": simulation}}}, model="mean_response")
     page = report("many")
     assert "<h2>Scaling</h2>" in page
     assert "few, many" in page

@@ -28,7 +28,7 @@ def plot_similarities(similarities: Mapping[str, pd.DataFrame]) -> go.Figure:
     similarities
         Of each model, the best first, as :func:`perturbench.analysis.collapse.similarity_table` returns them.
     """
-    shown = dict(list(similarities.items())[:MAX_MODELS])
+    shown = {model: table for model, table in list(similarities.items())[:MAX_MODELS] if len(table)}
     if not shown:
         return theme.note("No state has two perturbations to compare.")
     first = next(iter(shown.values()))
