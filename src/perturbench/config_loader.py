@@ -193,8 +193,8 @@ def _command(chosen: DictConfig, runtime: dict[str, Any], env: str | None) -> st
     plain = {
         key: value for key, value in given.items() if not isinstance(value, (list, dict)) and "," not in str(value)
     }
-    command = f"kedro run --params={','.join(f'{key}:{_spelled(value)}' for key, value in plain.items())}"
-    command = shlex.join([*command.split(" ", 2)[:2], *([f"--env={env}"] if env else []), command.split(" ", 2)[2]])
+    params = f"--params={','.join(f'{key}:{_spelled(value)}' for key, value in plain.items())}"
+    command = shlex.join(["kedro", "run", *([f"--env={env}"] if env else []), params])
     others = {key: value for key, value in given.items() if key not in plain}
     return command + "".join(f"\n# with {key}: {json.dumps(value)} in conf/local" for key, value in others.items())
 
@@ -209,7 +209,7 @@ def _flatten(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 def _spelled(value: Any) -> str:
     """Return a value as Kedro's command line reads it."""
-    return {True: "true", False: "false"}[value] if isinstance(value, bool) else "null" if value is None else str(value)
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
 
 
 def _merge_files(configs: dict[Any, DictConfig]) -> DictConfig:
