@@ -120,14 +120,17 @@ def test_a_failing_trial_is_recorded_and_the_search_goes_on(run):
         run("hpo", **params, hpo={"n_trials": 2, "objective": {"no_such_metric": 1.0}})
     with pytest.raises(PerturbenchError, match=r"search_space\.lr is .*it needs a kind"):
         run("hpo", **params, search_space={"lr": {"kind": "uniform"}})
-    diverging = {"lr": {"kind": "float", "low": 1e37, "high": 1e38}}
-    with pytest.raises(
-        PerturbenchError, match=r"none of 2 trials of 'linear_additive'.* was completed; the last failed with: "
-    ):
-        run("hpo", **params, search_space=diverging, hpo={"n_trials": 2})
-    trials = pd.read_parquet(run.root / "data/08_reporting/simulated/hpo/linear_additive.parquet")
-    assert trials["state"].tolist() == ["FAIL", "FAIL"]
-    assert trials["error"].notna().all()
+    with pytest.raises(PerturbenchError, match="search_space names no hyperparameters of 'linear_additive': width"):
+        run("hpo", **params, search_space={"width": {"kind": "int", "low": 1, "high": 2}})
+    diverging = {**params, "search_space": {"lr": {"kind": "float", "low": 1e37, "high": 1e38}}}
+    run("hpo", **diverging, hpo={"n_trials": 2})
+    path = run.root / "data/08_reporting/simulated/hpo/linear_additive.parquet"
+    trials = pd.read_parquet(path)
+    assert trials["state"].tolist() == ["COMPLETE", "FAIL"], "the start lies outside the space, and is tried"
+    assert "ended without a finite val_loss" in trials["error"][1]
+    with pytest.raises(PerturbenchError, match=r"none of 2 trials .* completed: .*without a finite val_loss.*lr=2e\+37"):
+        run("hpo", **diverging, hpo={"n_trials": 2}, hparams={"lr": 2e37}, seed=1)
+    assert pd.read_parquet(path)["error"].notna().all()
 
 
 def test_a_model_without_a_search_space_is_told(run):
