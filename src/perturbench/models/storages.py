@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import optuna
 from filelock import FileLock, Timeout
@@ -88,7 +88,9 @@ class JournalFile(SharedStorage):
         self._turn = FileLock(self._workers / "turn")
         self._alive = FileLock(self._workers / self.worker)
         self._alive.acquire()
-        self.storage = optuna.storages.JournalStorage(JournalFileBackend(str(path)))
+        # Optuna's own lock outlives a killed worker by half a minute.
+        lock: Any = FileLock(self._workers / "write")
+        self.storage = optuna.storages.JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
 
     def close(self) -> None:
         """Unlock and remove the worker's file."""

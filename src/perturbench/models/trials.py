@@ -45,7 +45,7 @@ def _row(trial: FrozenTrial) -> dict[str, Any]:
     retries = len(attributes.get("attempts", ()))
     error = attributes.get("error")
     if trial.state == TrialState.FAIL and error is None:
-        error = f"stopped without a word, {retries + 1} times; too little memory is one reason"
+        error = f"its worker died {retries + 1} times; too little memory is one reason"
     return {
         "number": trial.number,
         "state": trial.state.name,

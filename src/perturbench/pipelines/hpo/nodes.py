@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
 import anndata as ad
@@ -37,12 +38,15 @@ def search(
     seed: int,
 ) -> pd.DataFrame:
     """Run, go on with, or help with the study of a model on a task; return its trials."""
+    import optuna
+
     from perturbench.analysis.metrics import resolve_metrics
     from perturbench.models.search import distributions, searched_part
     from perturbench.models.storages import open_storage
     from perturbench.models.studies import queue_start, run_trials
     from perturbench.models.trials import trials_table
 
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     if not search_space:
         raise PerturbenchError(f"model '{model}' has no search_space in its YAML; there is nothing to search.")
     if unknown := sorted(set(search_space) - set(hparams)):
@@ -155,6 +159,8 @@ class _Objective:
         metrics = validation_metrics(checkpoint, self.datamodule, list(self.weights), self.trainer.accelerator)
         trial.set_user_attr("metrics", metrics)
         log_metrics({f"val/{name}": value for name, value in metrics.items()})
+        if undefined := [name for name, value in metrics.items() if math.isnan(value)]:
+            raise PerturbenchError(f"{listing(undefined)} of the validation part is undefined; it may be too small.")
         return sum(weight * metrics[name] for name, weight in self.weights.items())
 
 
@@ -162,7 +168,6 @@ def _study(storage: Any, name: str, settings: dict[str, Any], n_startup_trials: 
     """Return the study of exactly these data and settings: only such trials are comparable, and share one."""
     import optuna
 
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(
         study_name=f"{name}/{fingerprint_parameters(settings)}",
         storage=storage,
