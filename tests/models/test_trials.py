@@ -78,13 +78,6 @@ def test_one_trial_or_one_value_has_no_importance(table, value, n_trials):
     assert words(figure) == ["fewer than two completed trials that differ: nothing to compare"]
 
 
-def test_a_choice_of_one_has_no_importance(table):
-    trials = table(lambda number, x: x, 4)
-    trials["hparams"] = json.dumps({"x": 0.0, "y": 1})
-    (bars,) = plot_importance(trials, {"x": {"kind": "float", "low": 0.0, "high": 0.0}}, "").data
-    assert list(bars.x) == [0]
-
-
 def test_without_a_completed_trial(table):
     def fail(number, x):
         raise RuntimeError("no")
