@@ -13,6 +13,7 @@ from perturbench.data.wanted import SUFFIXES
 from perturbench.errors import PerturbenchError, listing, require_choice
 
 if TYPE_CHECKING:
+    from perturbench.data.curation import Layout
     from perturbench.data.published import RemoteFile
 
 
@@ -44,6 +45,8 @@ class SimulationConfig(Section):
     effect_size: float = Field(1.0, ge=0)
     interaction_size: float = Field(0.25, ge=0)
     mean_depth: float = Field(3000.0, gt=0)
+    dispersion: float = Field(0.0, ge=0)
+    dropout_midpoint: float = Field(0.0, ge=0)
     seed: int = 0
 
 
@@ -109,8 +112,16 @@ class CardConfig(Section):
     perturbations: str | None = None
 
 
+#: Fields of :class:`DataConfig` that describe a file.
+_OF_A_LAYOUT = ("perturbation_key", "control", "counts_layer", "rename", "curation")
+
+
 class DataConfig(Section):
-    """What the data set is and how its ``obs`` is read."""
+    """What the data set is and how its file is read.
+
+    A file of a known data set is recognised by its columns, see :func:`perturbench.data.curation.known_layouts`, unless
+    the task says itself how the file is to be read.
+    """
 
     dataset: str
     source: SourceConfig
@@ -121,7 +132,20 @@ class DataConfig(Section):
     counts_layer: str | None = None
     embedding_key: str | None = None
     rename: dict[str, str] = {}
+    layout: str | None = None
+    curation: tuple[dict[str, dict[str, Any]], ...] = ()
+    min_controls: int = Field(1, ge=1)
     card: CardConfig = CardConfig()
+
+    @field_validator("curation")
+    @classmethod
+    def _known_steps(cls, value: tuple[dict[str, dict[str, Any]], ...]) -> tuple[dict[str, dict[str, Any]], ...]:
+        from perturbench.data.curation.steps import find_step
+
+        for step in value:
+            for name, arguments in step.items():
+                find_step(name, arguments)
+        return value
 
     @property
     def folder(self) -> Path:
@@ -135,9 +159,25 @@ class DataConfig(Section):
         return form.licence if form and form.licence else self.card.licence
 
     @property
-    def source_keys(self) -> Keys:
-        """The keys of the source."""
-        return Keys(self.perturbation_key, self.covariate_keys, self.control, self.delimiter)
+    def layouts(self) -> list[Layout]:
+        """What the source's file may look like: the data set's known layouts, then what this section says.
+
+        If this section says anything about it, nothing else.
+        """
+        from perturbench.data.curation.layouts import Layout, known_layouts
+
+        fields = type(self).model_fields
+        said = any(getattr(self, name) != fields[name].default for name in _OF_A_LAYOUT)
+        own = Layout(
+            "configured",
+            (self.perturbation_key,),
+            self.perturbation_key,
+            self.control,
+            self.counts_layer,
+            self.rename,
+            self.curation,
+        )
+        return [own] if said and self.layout is None else [*known_layouts(self.dataset), own]
 
     @property
     def keys(self) -> Keys:

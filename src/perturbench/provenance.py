@@ -35,8 +35,12 @@ def fingerprint_parameters(parameters: Any) -> str:
 
 
 def fingerprint_file(path: str | Path) -> str:
-    """Return the sha256 of a file."""
-    with Path(path).open("rb") as stream:
+    """Return the sha256 of a file; of a folder, that of the names and sha256 of its h5ad files."""
+    path = Path(path)
+    if path.is_dir():
+        lines = [f"{fingerprint_file(file)}  {file.name}\n" for file in sorted(path.glob("*.h5ad"))]
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+    with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 

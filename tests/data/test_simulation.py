@@ -1,9 +1,11 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
 
 from perturbench.data import simulate
-from perturbench.data.curation import standardise
+from perturbench.data.curation import Layout, curate_file, standardise
 from perturbench.data.groups import Keys
 from perturbench.errors import PerturbenchError
 
@@ -43,6 +45,52 @@ def test_mean_depth_scales_the_counts():
     shallow, deep = (np.asarray(simulate(**SMALL, mean_depth=depth).X.sum(axis=1)).mean() for depth in (300.0, 3000.0))
     assert deep / shallow == pytest.approx(10, rel=0.05)
     assert deep == pytest.approx(3000, rel=0.1)
+
+
+def test_dispersion_is_the_variance_beyond_poisson():
+    flat = {"n_genes": 20, "effect_size": 0.0, "interaction_size": 0.0, "n_states": 1}
+    for dispersion in (0.0, 0.5):
+        adata = simulate(**SMALL | flat | {"n_cells": 6000}, dispersion=dispersion, mean_depth=2000.0)
+        x = adata.X.toarray()
+        share = x / x.sum(axis=1, keepdims=True)
+        strong = x.mean(axis=0) > 20
+        spread = (share.std(axis=0) / share.mean(axis=0))[strong]
+        assert strong.any()
+        assert np.median(spread) == pytest.approx({0.0: 0.15, 0.5: 0.68}[dispersion], abs=0.12)
+
+
+def test_dropout_loses_weak_genes_more_often():
+    sizes = SMALL | {"n_cells": 3000, "n_states": 1, "effect_size": 0.0, "interaction_size": 0.0}
+    whole, lossy = simulate(**sizes), simulate(**sizes, dropout_midpoint=20.0)
+    mean = np.asarray(whole.X.mean(axis=0)).ravel()
+    kept = np.asarray(lossy.X.mean(axis=0)).ravel() / mean
+    assert kept == pytest.approx(mean / (mean + 20.0), abs=0.08)
+    assert (lossy.X.data > 0).all()
+
+
+def test_blocks_do_not_change_the_screen(monkeypatch):
+    whole = simulate(**SMALL)
+    monkeypatch.setattr("perturbench.data.simulation._BLOCK_VALUES", 30 * 7)
+    parts = simulate(**SMALL)
+    assert (whole.X != parts.X).nnz == 0
+
+
+def test_memory_is_that_of_the_counts_and_a_block(monkeypatch):
+    monkeypatch.setattr("perturbench.data.simulation._BLOCK_VALUES", 2**19)
+    sizes = {"n_cells": 1000, "n_genes": 20_000, "n_states": 2, "n_singles": 6, "n_doubles": 2, "mean_depth": 300.0}
+    tracemalloc.start()
+    adata = simulate(**sizes, dispersion=0.1, dropout_midpoint=0.01)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    sparse, dense = adata.X.nnz * 8, 1000 * 20_000 * 8
+    assert peak < 2 * sparse + 6 * 2**22 + 5 * 9 * 20_000 * 8 < dense / 2
+
+
+def test_effects_survive_the_file(tmp_path):
+    adata = simulate(**SMALL)
+    adata.write_h5ad(tmp_path / "screen.h5ad")
+    curated = curate_file(tmp_path / "screen.h5ad", [Layout("own")], Keys())
+    assert curated.varm["effects"].equals(adata.varm["effects"])
 
 
 def test_same_seed_same_screen():

@@ -101,10 +101,16 @@ def test_leaderboard_figure_and_report(task):
     assert perfect["cosine_logfc"] == pytest.approx(1)
     figure = plot_leaderboard(lazy, log, board, SETTINGS, "Mine")
     assert {trace.name for trace in figure.data} == {"perfect", "twice"}
-    page = write_report(lazy, board, anchors, comparisons, figure, *task[2:4], log, SETTINGS, "mine", "<Mine>")
+    states = [{"cell_type": "s1", "cells": 7, "controls": 3, "perturbations": 2}]
+    card = {"citation": "Doe & Roe 2024", "licence": None, "cells": 1234, "states": states}
+    page = write_report(lazy, board, anchors, comparisons, figure, card, *task[2:4], log, SETTINGS, "mine", "<Mine>")
     assert "&lt;Mine&gt;" in page, "text is escaped"
     assert 'no (state, perturbation) pair is in two parts</td><td class="text">passed' in page
     assert "Plotly.newPlot" in page
+    assert "Doe &amp; Roe 2024" in page
+    assert "1234" in page
+    assert "<td>s1</td><td>7</td><td>3</td><td>2</td>" in page
+    assert "licence" not in page, "what is not known is left out"
     assert "http://" not in page.split("<script")[0] and "cdn.plot.ly" not in page.split("Plotly.newPlot")[-1]
 
 

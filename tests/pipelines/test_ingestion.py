@@ -1,4 +1,5 @@
 import gzip
+import json
 
 import anndata as ad
 import numpy as np
@@ -6,7 +7,7 @@ import pytest
 
 from perturbench.config import DataConfig
 from perturbench.errors import PerturbenchError
-from perturbench.pipelines.ingestion.nodes import curate, fetch
+from perturbench.pipelines.ingestion.nodes import curate, describe, fetch
 
 
 @pytest.fixture
@@ -94,6 +95,67 @@ def test_curated_cells_are_standard_and_know_their_source(config, screen):
     curated = curate(fetch(data, "mine"), data, "mine")
     assert np.array_equal(curated.X.toarray(), screen.X.toarray())
     assert curated.uns["perturbench"]["inputs"]["raw"] == fetch(data, "mine")["sha256"]
+
+
+def test_a_folder_of_files_is_one_source(config, screen, tmp_path):
+    (tmp_path / "folder").mkdir()
+    screen[:600].write_h5ad(tmp_path / "folder/a.h5ad")
+    screen[600:].write_h5ad(tmp_path / "folder/b.h5ad")
+    data = config(source={"path": str(tmp_path / "folder")})
+    raw = fetch(data, "mine")
+    assert curate(raw, data, "mine").n_obs == screen.n_obs
+    (tmp_path / "folder/b.h5ad").unlink()
+    assert fetch(data, "mine")["sha256"] != raw["sha256"]
+
+
+def test_steps_of_a_task(config, screen, tmp_path):
+    screen.obs["gene"] = screen.obs.pop("condition").astype(str).str.replace("+", "_")
+    screen.write_h5ad(tmp_path / "raw.h5ad")
+    steps = [{"replace_delimiter": {"column": "gene", "old": "_"}}, {"set_columns": {"values": {"batch": "b"}}}]
+    data = config(perturbation_key="gene", curation=steps)
+    assert any("+" in name for name in curate(fetch(data, "mine"), data, "mine").obs["condition"].unique())
+
+
+def test_a_file_of_a_known_data_set_is_recognised_unless_the_task_says_how_to_read_it(config):
+    assert [layout.name for layout in config(dataset="norman19").layouts] == ["processed", "raw", "configured"]
+    assert [layout.name for layout in config(dataset="norman19", control="NT").layouts] == ["configured"]
+    assert [layout.name for layout in config(dataset="mine").layouts] == ["configured"]
+
+
+def test_bad_steps_fail_with_the_parameters(config):
+    with pytest.raises(ValueError, match="unknown curation step 'lowercase'"):
+        config(curation=[{"lowercase": {"column": "cell_type"}}])
+    with pytest.raises(ValueError, match="it takes: column"):
+        config(curation=[{"lower_case": {"columns": "cell_type"}}])
+
+
+def test_data_card(config, screen):
+    data = config(card={"citation": "Doe 2024", "licence": "MIT"})
+    raw = fetch(data, "mine")
+    curated = curate(raw, data, "mine")
+    card = describe(curated, raw, data, "My screen")
+    counts = np.asarray(screen.X.sum(axis=1)).ravel()
+    assert (
+        card | {"title": "My screen", "citation": "Doe 2024", "licence": "MIT", "url": None, "source": raw["path"]}
+        == card
+    )
+    assert (card["cells"], card["genes"], card["singles"], card["combinations"]) == (1200, 60, 8, 4)
+    assert card["control cells"] == (screen.obs["condition"] == "control").sum()
+    assert card["counts per cell (median)"] == np.median(counts)
+    states = {row["cell_type"]: row for row in card["states"]}
+    sizes = screen.obs["cell_type"].value_counts()
+    assert {name: row["cells"] for name, row in states.items()} == sizes.to_dict()
+    assert sum(row["controls"] for row in card["states"]) == card["control cells"]
+    assert all(row["perturbations"] == 12 for row in card["states"])
+    assert json.loads(json.dumps(card)) == card
+    curated.X.data[0] += 1
+    assert describe(curated, raw, data, "My screen")["fingerprint"] != card["fingerprint"]
+
+
+def test_state_with_too_few_controls(config):
+    data = config(min_controls=1000)
+    with pytest.raises(PerturbenchError, match=r"under 1000 control cells .* in 3 of 3 states"):
+        curate(fetch(data, "mine"), data, "mine")
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ def render_report(
     facts: Mapping[str, Any],
     anchors: pd.DataFrame | None = None,
     comparisons: pd.DataFrame | None = None,
+    card: Mapping[str, Any] | None = None,
     split_summary: pd.DataFrame | None = None,
     split_checks: pd.DataFrame | None = None,
     log: pd.DataFrame | None = None,
@@ -47,6 +48,8 @@ def render_report(
         The leaderboard's anchors, in its form.
     comparisons
         Paired tests between the models, see :func:`perturbench.analysis.uncertainty.paired_tests`.
+    card
+        What is known of the data, see :func:`perturbench.data.card.data_card`; unknown entries are left out.
     split_summary
         Perturbations and cells per state and part, if a split of the project was evaluated.
     split_checks
@@ -84,6 +87,8 @@ def render_report(
             anchors=[] if anchors is None else format_leaderboard(anchors).to_dict("records"),
             details=_details(board),
             comparisons=_records(comparisons),
+            card={name: value for name, value in (card or {}).items() if value is not None and name != "states"},
+            states=(card or {}).get("states", []),
             split=_records(split_summary),
             checks=_records(split_checks),
             log=_records(log),

@@ -14,7 +14,7 @@ from rich.filesize import decimal
 from perturbench.data.archives import unpack, unpacked_name
 from perturbench.data.download import DownloadError, Patience, download, forget, partial_size
 from perturbench.errors import PerturbenchError
-from perturbench.files import aside
+from perturbench.files import aside, size_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -164,7 +164,7 @@ def state_of(remote: RemoteFile, folder: Path) -> FileState:
     target, archive = folder / remote.unpacked, folder / remote.name
     for path in (target, archive):
         if path.exists():
-            return FileState("there", _size_of(path), read_record(remote, folder))
+            return FileState("there", size_of(path), read_record(remote, folder))
     if left := partial_size(_part(archive), remote.url):
         return FileState("partial", left)
     return FileState("missing", 0)
@@ -212,7 +212,7 @@ def _bring(remote: RemoteFile, folder: Path, accept: bool, patience: Patience | 
 
 def _check(remote: RemoteFile, path: Path, accept: bool) -> dict[str, Any]:
     """Return what a record says of a file's bytes; refuse a file with another checksum than the pinned one."""
-    facts: dict[str, Any] = {"bytes": _size_of(path), "sha256": None, "pinned": remote.checksum, "found": None}
+    facts: dict[str, Any] = {"bytes": size_of(path), "sha256": None, "pinned": remote.checksum, "found": None}
     if path.is_dir():
         return facts
     algorithm = (remote.checksum or "sha256").partition(":")[0]
@@ -253,12 +253,6 @@ def _digests(path: Path, algorithms: Iterable[str]) -> dict[str, str]:
             for digest in digests.values():
                 digest.update(chunk)
     return {algorithm: digest.hexdigest() for algorithm, digest in digests.items()}
-
-
-def _size_of(path: Path) -> int:
-    if path.is_dir():
-        return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    return path.stat().st_size
 
 
 def _part(archive: Path) -> Path:

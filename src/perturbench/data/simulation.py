@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -10,12 +11,14 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from perturbench.data.stacking import stack_rows
 from perturbench.errors import PerturbenchError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_BLOCK = 8192
+#: Values of the dense block that counts are drawn in, whatever the number of genes: 64 MB of float64.
+_BLOCK_VALUES = 2**23
 
 
 def simulate(
@@ -30,12 +33,15 @@ def simulate(
     effect_size: float = 1.0,
     interaction_size: float = 0.25,
     mean_depth: float = 3000.0,
+    dispersion: float = 0.0,
+    dropout_midpoint: float = 0.0,
     seed: int = 0,
 ) -> ad.AnnData:
     """Simulate the counts of a perturbation screen.
 
     Log rates of a gene add up: its level in the state, the effects of the cell's perturbations, the same in every
-    state, and for a double a smaller interaction. Counts are Poisson with log-normal sequencing depth.
+    state, and for a double a smaller interaction. Counts are Poisson, or negative binomial, around a log-normal
+    sequencing depth. They are drawn in blocks of cells: memory is that of the sparse counts and one block.
 
     Parameters
     ----------
@@ -54,7 +60,13 @@ def simulate(
     interaction_size
         The same of a double's deviation from the sum of its singles.
     mean_depth
-        Expected counts per cell.
+        Expected counts per cell, before dropout.
+    dispersion
+        Of the negative binomial: its variance is ``mean + dispersion * mean**2``; UMI counts have about 0.1 to 1. 0 is
+        Poisson.
+    dropout_midpoint
+        Expected count of a gene in a cell at which it is lost half of the time; the chance to be lost is logistic in
+        the log of the expected count, as in Splatter (Zappia et al. 2017). 0 loses none.
     seed
         Of everything.
 
@@ -93,12 +105,13 @@ def simulate(
 
     condition, state = _draw_labels(rng, n_cells, n_states, len(shift), control_fraction)
     depth = rng.lognormal(np.log(mean_depth), 0.3, n_cells)
-    blocks = []
-    for start in range(0, n_cells, _BLOCK):
-        here = slice(start, start + _BLOCK)
-        rate = np.exp(level[state[here]] + shift[condition[here]])
-        rate *= (depth[here] / rate.sum(axis=1))[:, None]
-        blocks.append(sp.csr_matrix(rng.poisson(rate).astype(np.float32)))
+    noise = _Noise(dispersion, dropout_midpoint)
+    size = max(1, _BLOCK_VALUES // n_genes)
+    blocks = (
+        _draw_counts(rng, level[state[here]] + shift[condition[here]], depth[here], noise)
+        for here in (slice(start, start + size) for start in range(0, n_cells, size))
+    )
+    x = stack_rows(blocks, n_genes)
     names = ["control", *singles, *doubles]
     obs = pd.DataFrame(
         {
@@ -109,7 +122,7 @@ def simulate(
     )
     genes = [f"G{i + 1}" for i in range(n_genes)]
     return ad.AnnData(
-        sp.vstack(blocks, format="csr"),
+        x,
         obs=obs,
         var=pd.DataFrame(index=genes),
         varm={
@@ -117,6 +130,28 @@ def simulate(
             "interactions": _columns(interactions, genes, doubles),
         },
     )
+
+
+@dataclass(frozen=True)
+class _Noise:
+    """How counts scatter around their expectation, see :func:`simulate`."""
+
+    dispersion: float
+    dropout_midpoint: float
+
+
+def _draw_counts(rng: np.random.Generator, log_rate: np.ndarray, depth: np.ndarray, noise: _Noise) -> sp.csr_matrix:
+    """Draw the counts of a block of cells; ``log_rate`` ``(n_block, n_genes)`` is overwritten."""
+    rate = np.exp(log_rate, out=log_rate)
+    rate *= (depth / rate.sum(axis=1))[:, None]
+    means = rate * rng.gamma(1 / noise.dispersion, noise.dispersion, rate.shape) if noise.dispersion else rate
+    counts = sp.csr_matrix(rng.poisson(means).astype(np.float32))
+    if noise.dropout_midpoint:
+        rows = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
+        expected = rate[rows, counts.indices]
+        counts.data[rng.random(counts.nnz) * (expected + noise.dropout_midpoint) < noise.dropout_midpoint] = 0
+        counts.eliminate_zeros()
+    return counts
 
 
 def _draw_labels(

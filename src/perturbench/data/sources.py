@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import anndata as ad
 
 from perturbench.data.simulation import simulate
-from perturbench.errors import PerturbenchError, listing, require_choice
+from perturbench.errors import PerturbenchError, require_choice
 from perturbench.files import aside
 from perturbench.provenance import KEY, fingerprint_parameters
 
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 def obtain(kind: str, path: str | Path, simulation: Mapping[str, Any], how_to_get: str) -> Path:
-    """Return the path of the raw h5ad, simulating it first where that is its source.
+    """Return the path of the raw h5ad, or of a folder of several, simulating it first where that is its source.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def obtain(kind: str, path: str | Path, simulation: Mapping[str, Any], how_to_ge
     path = Path(path).resolve()
     if kind == "simulation":
         _simulate_to(path, simulation)
-    elif not path.is_file():
+    elif not path.exists():
         raise PerturbenchError(f"raw file '{path}' is not there. {how_to_get}")
     return path
 
@@ -61,25 +61,6 @@ def read_cells(path: str | Path) -> ad.AnnData:
         return ad.read_h5ad(path)
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise PerturbenchError(f"'{path}' cannot be read as h5ad: {error}.") from error
-
-
-def read_counts(path: str | Path, layer: str | None = None) -> ad.AnnData:
-    """Read an h5ad with raw counts in ``X``, or in a layer that becomes ``X``.
-
-    Raises
-    ------
-    PerturbenchError
-        If the file is no h5ad or the layer is not there.
-    """
-    adata = read_cells(path)
-    if layer is not None:
-        if layer not in adata.layers:
-            raise PerturbenchError(f"layer '{layer}' is not in '{path}'; layers are: {listing(adata.layers)}.")
-        adata.X = adata.layers[layer]
-    if adata.X is None:
-        raise PerturbenchError(f"'{path}' has no X; raw counts must be there, or in a layer named by counts_layer.")
-    adata.layers.clear()
-    return adata
 
 
 def _simulate_to(path: Path, arguments: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import anndata as ad
 
 from perturbench.config import DataConfig
+from perturbench.files import size_of
 from perturbench.provenance import KEY, fingerprint_file, fingerprint_parameters, stamp
 
 logger = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ def fetch(data: DataConfig, task: str) -> dict[str, Any]:
         dataset=data.dataset,
         kind=data.source.kind,
         path=str(path),
-        bytes=path.stat().st_size,
+        bytes=size_of(path),
         sha256=sha256,
         files=files,
     )
@@ -54,13 +55,30 @@ def _obtain(data: DataConfig) -> tuple[Path, list[dict[str, Any]]]:
 
 def curate(raw: dict[str, Any], data: DataConfig, task: str) -> ad.AnnData:
     """Read raw counts and bring names, columns and counts into the standard form."""
-    from perturbench.data.curation import standardise
-    from perturbench.data.sources import read_counts
+    from perturbench.data.curation import curate_file
 
-    curated = standardise(read_counts(raw["path"], data.counts_layer), data.source_keys, data.rename)
+    curated = curate_file(raw["path"], data.layouts, data.keys, layout=data.layout, min_controls=data.min_controls)
     curated.uns[KEY] = stamp(
         task=task,
         inputs={"raw": raw["sha256"]},
         parameters=fingerprint_parameters(data.model_dump(exclude={"source", "card"})),
     )
     return curated
+
+
+def describe(curated: ad.AnnData, raw: dict[str, Any], data: DataConfig, title: str) -> dict[str, Any]:
+    """Return the data card: what is in the curated cells, where they come from, and how to cite them."""
+    from perturbench.data.card import data_card
+
+    about = {
+        "dataset": data.dataset,
+        "title": title,
+        "citation": data.card.citation,
+        "url": data.card.url,
+        "licence": data.licence,
+        "published cells": data.card.cells,
+        "published perturbations": data.card.perturbations,
+        "source": raw["path"],
+        "source sha256": raw["sha256"],
+    }
+    return data_card(curated, data.keys, about)

@@ -23,6 +23,7 @@ def create_pipeline(**_: object) -> Pipeline:
                     "anchors",
                     "comparisons",
                     "leaderboard_plot",
+                    "data_card",
                     "split_summary",
                     "split_checks",
                     "evaluation_log",

@@ -1,0 +1,179 @@
+"""Reading h5ad files: annotation first, then only the counts of the cells and genes that are kept."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anndata as ad
+import h5py
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from anndata.io import read_elem, sparse_dataset
+from anndata.utils import make_index_unique
+
+from perturbench.data.curation.steps import Annotation
+from perturbench.data.stacking import stack_rows
+from perturbench.errors import PerturbenchError, listing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: Column of ``obs`` with the name of each cell's file, while curation lasts.
+FILE = "source_file"
+_POSITION = "_position"
+_ROWS = 2048
+
+
+class Source(ExitStack):
+    """The cells of one h5ad file, or of all h5ad files of a folder, as they are on disk; a context manager.
+
+    Cells of several files come in the order of the files' names and have only the genes that all files have. A cell
+    name that occurs in several files gets a number, as ``AnnData.obs_names_make_unique`` gives it.
+
+    Parameters
+    ----------
+    path
+        File or folder.
+
+    Raises
+    ------
+    PerturbenchError
+        If there is no such file, it is no h5ad, or the folder has none.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        super().__init__()
+        self.path = Path(path)
+        paths = sorted(self.path.glob("*.h5ad")) if self.path.is_dir() else [self.path]
+        if not paths:
+            raise PerturbenchError(f"folder '{path}' has no h5ad file.")
+        with ExitStack() as opened:  # a file that cannot be opened closes those before it
+            self.files = {file.stem: opened.enter_context(_open(file)) for file in paths}
+            self.push(opened.pop_all())
+
+    @property
+    def columns(self) -> set[str]:
+        """Columns of ``obs`` that all files have."""
+        return set.intersection(*({*file["obs"].attrs.get("column-order", ())} for file in self.files.values()))
+
+    def has_layer(self, layer: str | None) -> bool:
+        """Say whether all files have a layer; ``None`` is ``X``, and ``raw`` also the matrix of ``.raw``."""
+        return all(_matrix(file, layer) is not None for file in self.files.values())
+
+    def require_layer(self, layer: str | None) -> None:
+        """Raise unless all files have a layer.
+
+        Raises
+        ------
+        PerturbenchError
+            Naming the layers there are.
+        """
+        for name, file in self.files.items():
+            if _matrix(file, layer) is not None:
+                continue
+            if layer is None:
+                raise PerturbenchError(
+                    f"'{name}.h5ad' has no X; raw counts must be there, or in a layer named by counts_layer."
+                )
+            raise PerturbenchError(
+                f"layer '{layer}' is not in '{name}.h5ad'; layers are: {listing(file.get('layers', ()))}."
+            )
+
+    def annotation(self, layer: str | None) -> Annotation:
+        """Return what is known of the cells, and of the genes of a layer."""
+        obs = [self._read(name, file["obs"]).assign(**{FILE: name}) for name, file in self.files.items()]
+        merged = pd.concat(obs, join="inner") if len(obs) > 1 else obs[0]
+        if len(obs) > 1:
+            merged.index = make_index_unique(merged.index.astype(str))
+        var = self._genes(layer)
+        return Annotation(
+            merged.assign(**{_POSITION: np.arange(len(merged))}), var.assign(**{_POSITION: np.arange(len(var))})
+        )
+
+    def cells(self, annotation: Annotation, layer: str | None) -> ad.AnnData:
+        """Read the counts of the cells and genes of an annotation made by :meth:`annotation`, CSR float32."""
+        rows, columns = (np.asarray(frame[_POSITION]) for frame in (annotation.obs, annotation.var))
+        x = stack_rows(self._blocks(layer, rows, columns), len(columns))
+        obs = annotation.obs.drop(columns=[_POSITION, FILE], errors="ignore")
+        adata = ad.AnnData(x, obs=obs, var=annotation.var.drop(columns=_POSITION))
+        if len(self.files) == 1:
+            adata.obsm.update(self._aligned("obsm", rows))
+            adata.varm.update({} if layer == "raw" else self._aligned("varm", columns))
+        return adata
+
+    def _aligned(self, key: str, rows: np.ndarray) -> dict[str, Any]:
+        """Return rows of the arrays and tables beside the cells or genes of the one file."""
+        (name, file), *_ = self.files.items()
+        found = self._read(name, file[key]) if key in file else {}
+        return {
+            what: value.iloc[rows] if isinstance(value, pd.DataFrame) else value[rows] for what, value in found.items()
+        }
+
+    def _genes(self, layer: str | None) -> pd.DataFrame:
+        tables = [self._table(name, layer) for name in self.files]
+        shared = tables[0].index
+        for table in tables[1:]:
+            shared = shared[shared.isin(table.index)]
+        if len(tables) > 1 and (doubled := list(shared[shared.duplicated()])):
+            raise PerturbenchError(f"files of '{self.path}' cannot be joined: gene names repeat: {listing(doubled)}.")
+        return tables[0] if len(tables) == 1 else tables[0].loc[shared]
+
+    def _blocks(self, layer: str | None, rows: np.ndarray, columns: np.ndarray) -> Iterator[sp.csr_matrix]:
+        genes = self._genes(layer).index[columns]
+        first = 0
+        for name, file in self.files.items():
+            reader = _reader(_matrix(file, layer))
+            n_cells, n_genes = reader.shape
+            taken = columns if len(self.files) == 1 else self._table(name, layer).index.get_indexer(genes)
+            whole = np.array_equal(taken, np.arange(n_genes))
+            here = rows[(rows >= first) & (rows < first + n_cells)] - first
+            for start in range(0, n_cells, _ROWS):
+                wanted = here[(here >= start) & (here < start + _ROWS)] - start
+                if len(wanted):
+                    block = sp.csr_matrix(reader[start : start + _ROWS], dtype=np.float32)[wanted]
+                    yield block if whole else block[:, taken]
+            first += n_cells
+
+    def _table(self, name: str, layer: str | None) -> pd.DataFrame:
+        file = self.files[name]
+        return self._read(name, file["raw/var"] if _is_raw(file, layer) else file["var"])
+
+    def _read(self, name: str, element: Any) -> Any:
+        try:
+            return read_elem(element)
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            raise PerturbenchError(f"'{name}.h5ad' cannot be read as h5ad: {error}.") from error
+
+
+def _open(path: Path) -> h5py.File:
+    if not path.is_file():
+        raise PerturbenchError(f"file '{path}' is not there.")
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise PerturbenchError(f"'{path}' cannot be read as h5ad: {error}.") from error
+    if not all(isinstance(file.get(name), h5py.Group) for name in ("obs", "var")):
+        file.close()
+        raise PerturbenchError(f"'{path}' cannot be read as h5ad: it has no tables obs and var.")
+    return file
+
+
+def _reader(matrix: Any) -> Any:
+    """Return what blocks of rows are sliced from; a matrix stored by columns is read whole."""
+    if not isinstance(matrix, h5py.Group):
+        return matrix
+    stored = sparse_dataset(matrix)
+    return stored if stored.format == "csr" else stored.to_memory().tocsr()
+
+
+def _is_raw(file: h5py.File, layer: str | None) -> bool:
+    return layer == "raw" and "layers/raw" not in file
+
+
+def _matrix(file: h5py.File, layer: str | None) -> h5py.Group | h5py.Dataset | None:
+    """Return a matrix; ``X`` is ``None``, and an empty ``X`` counts as none."""
+    found = file.get("X" if layer is None else "raw/X" if _is_raw(file, layer) else f"layers/{layer}")
+    return None if isinstance(found, h5py.Dataset) and found.shape is None else found
