@@ -103,6 +103,9 @@ def test_search_resumes_and_its_result_is_used(run):
     best = second.loc[second["value"].idxmin()]
     assert tuned["hparams"] == json.loads(best["hparams"])
     assert tuned["objective"] == pytest.approx(best["val_rmse_average"] + 0.1 * best["val_rmse_rank_average"])
+    catalog = run.catalog(**params)
+    assert len(catalog["search_history"].preview()["data"][0]["x"]) == (second["state"] == "COMPLETE").sum()
+    assert "importance" in catalog["search_importance"].preview()["layout"]["title"]["text"]
     run("hpo", **params, hpo={"n_trials": 1}, hparams={"inject_covariates_decoder": True})
     other = yaml.safe_load((run.root / "data/06_models/simulated/latent_additive/tuned.yml").read_text())
     assert other["hparams"]["inject_covariates_decoder"], "fixed hyperparameters are part of the study and its result"
