@@ -45,9 +45,9 @@ def queue_again(study: optuna.Study, trial: FrozenTrial) -> None:
     attempts = [*trial.user_attrs.get("attempts", ()), trial.number]
     if len(attempts) > MAX_RETRIES:
         return
-    given = {key: trial.user_attrs[key] for key in ("start",) if key in trial.user_attrs}
+    start = {"start": trial.user_attrs["start"]} if "start" in trial.user_attrs else {}
     params = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
-    study.enqueue_trial(params, user_attrs={**given, "attempts": attempts})
+    study.enqueue_trial(params, user_attrs={**start, "attempts": attempts})
 
 
 def queue_start(study: optuna.Study, hparams: Mapping[str, Any], params: Mapping[str, Any], n_trials: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from typing import TYPE_CHECKING, Any
 
 import anndata as ad
@@ -13,13 +12,12 @@ import plotly.graph_objects as go
 from perturbench.config import DataConfig, EvaluationConfig, HpoConfig, PredictionConfig, TrainerConfig
 from perturbench.errors import PerturbenchError, listing
 from perturbench.pipelines.evaluation.nodes import chosen_metrics
+from perturbench.pipelines.hpo.objective import Objective
 from perturbench.pipelines.inputs import current_inputs, make_datamodule
 from perturbench.provenance import KEY, fingerprint_parameters, stamp
 
 if TYPE_CHECKING:
     import optuna
-
-    from perturbench.data import PerturbationDataModule
 
 
 def search(
@@ -47,13 +45,9 @@ def search(
     from perturbench.models.trials import trials_table
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    if not search_space:
-        raise PerturbenchError(f"model '{model}' has no search_space in its YAML; there is nothing to search.")
-    if unknown := sorted(set(search_space) - set(hparams)):
-        raise PerturbenchError(f"search_space names no hyperparameters of '{model}': {listing(unknown)}.")
+    _require_searchable(model, hparams, search_space)
     chosen_metrics(evaluation)
     resolve_metrics(list(hpo.objective))
-    start = searched_part(hparams, distributions(search_space))
     fixed = {name: value for name, value in hparams.items() if name not in search_space}
     settings = {
         "inputs": current_inputs(prepared, split, data.embedding_key),
@@ -67,7 +61,8 @@ def search(
         "seed": seed,
     }
     datamodule = make_datamodule(prepared, split, data, trainer, prediction, seed)
-    objective = _Objective(datamodule, trainer, hpo.objective, model_target, fixed, search_space, seed)
+    objective = Objective(datamodule, trainer, hpo.objective, model_target, fixed, search_space, seed)
+    start = searched_part(hparams, distributions(search_space))
     with open_storage(hpo.storage, hpo.heartbeat) as storage:
         with storage.turn():
             study = _study(storage.storage, f"{task}/{model}", settings, hpo.n_startup_trials, trainer.min_epochs)
@@ -111,57 +106,11 @@ def plot_importance(trials: pd.DataFrame, search_space: dict[str, dict[str, Any]
     return draw(trials, search_space, f"{title}: importance of the hyperparameters of {model}")
 
 
-class _Objective:
-    """Train with a trial's hyperparameters, and judge on the validation part, in an MLflow run of its own."""
-
-    def __init__(
-        self,
-        datamodule: PerturbationDataModule,
-        trainer: TrainerConfig,
-        weights: dict[str, float],
-        model_target: str,
-        fixed: dict[str, Any],
-        space: dict[str, dict[str, Any]],
-        seed: int,
-    ) -> None:
-        self.datamodule, self.trainer, self.weights = datamodule, trainer, weights
-        self.model_target, self.fixed, self.space, self.seed = model_target, fixed, space, seed
-
-    def __call__(self, trial: optuna.Trial) -> float:
-        """Return the weighted sum of the metrics."""
-        import optuna
-
-        from perturbench.models.search import distributions, searched_part, suggest
-        from perturbench.tracking import child_run
-
-        start = trial.user_attrs.get("start")
-        outside = start is not None and not searched_part(start, distributions(self.space))
-        hparams = start if outside else {**self.fixed, **suggest(trial, self.space)}
-        trial.set_user_attr("hparams", hparams)
-        with child_run(f"trial-{trial.number}", {name: hparams[name] for name in self.space}):
-            try:
-                return self._train_and_judge(trial, hparams)
-            except optuna.TrialPruned as error:
-                pruned = error
-        raise pruned  # outside of its run, which would be marked as failed
-
-    def _train_and_judge(self, trial: optuna.Trial, hparams: dict[str, Any]) -> float:
-        import lightning as L
-
-        from perturbench.models.search import PruneOnValLoss, validation_metrics
-        from perturbench.models.training import build_model, fit
-        from perturbench.tracking import log_metrics
-
-        L.seed_everything(self.seed, workers=True, verbose=False)
-        network = build_model(self.model_target, self.datamodule.context, hparams)
-        prune = PruneOnValLoss(trial, spare="start" in trial.user_attrs)
-        checkpoint = fit(network, self.datamodule, seed=self.seed, callbacks=[prune], **self.trainer.fit_arguments())
-        metrics = validation_metrics(checkpoint, self.datamodule, list(self.weights), self.trainer.accelerator)
-        trial.set_user_attr("metrics", metrics)
-        log_metrics({f"val/{name}": value for name, value in metrics.items()})
-        if undefined := [name for name, value in metrics.items() if math.isnan(value)]:
-            raise PerturbenchError(f"{listing(undefined)} of the validation part is undefined; it may be too small.")
-        return sum(weight * metrics[name] for name, weight in self.weights.items())
+def _require_searchable(model: str, hparams: dict[str, Any], search_space: dict[str, dict[str, Any]]) -> None:
+    if not search_space:
+        raise PerturbenchError(f"model '{model}' has no search_space in its YAML; there is nothing to search.")
+    if unknown := sorted(set(search_space) - set(hparams)):
+        raise PerturbenchError(f"search_space names no hyperparameters of '{model}': {listing(unknown)}.")
 
 
 def _study(storage: Any, name: str, settings: dict[str, Any], n_startup_trials: int, warmup: int) -> optuna.Study:
