@@ -7,9 +7,11 @@ import time
 
 import optuna
 import pandas as pd
+import psycopg
 import pytest
 import yaml
 
+from perturbench.errors import PerturbenchError
 from perturbench.models.storages import open_storage
 from perturbench.models.studies import counted_trials
 from postgres_server import serve
@@ -51,8 +53,8 @@ def the_study(storage):
     return optuna.load_study(study_name=name, storage=storage)
 
 
-def kill_one_in_a_trial(processes, storage, after):
-    """Kill a worker that is in the middle of a trial; return the trial's number."""
+def kill_one_in_a_trial(processes, storage):
+    """Kill a worker in the middle of a trial, when all have taken some; return the trial's number."""
     ends = time.monotonic() + 240
     while time.monotonic() < ends:
         time.sleep(0.05)
@@ -60,7 +62,7 @@ def kill_one_in_a_trial(processes, storage, after):
         if not optuna.get_all_study_names(storage):
             continue
         trials = the_study(storage).get_trials(deepcopy=False)
-        if sum(trial.state.is_finished() for trial in trials) < after:
+        if len({trial.user_attrs.get("worker") for trial in trials} - {None}) < len(processes):
             continue
         for process in processes:
             process.send_signal(signal.SIGSTOP)
@@ -86,36 +88,43 @@ def check(study, root, processes, killed, n_trials):
     (again,) = [trial for trial in counted if killed in trial.user_attrs.get("attempts", ())]
     assert again.state == optuna.trial.TrialState.COMPLETE
     assert everything[killed].params.items() <= again.params.items()
-    assert len({trial.user_attrs["worker"] for trial in counted}) > 1
     table = pd.read_parquet(root / "data/08_reporting/simulated/hpo/linear_additive.parquet")
     assert sorted(table["number"]) == sorted(trial.number for trial in counted)
     tuned = yaml.safe_load((root / "data/06_models/simulated/linear_additive/tuned.yml").read_text())
     assert tuned["objective"] == study.best_value
 
 
+def wait_for(number, arrived, processes):
+    """Wait until so many workers are there, which the test keeps from taking trials."""
+    while arrived() < number:
+        assert all(process.poll() is None for process in processes), "a worker ended early"
+        time.sleep(0.1)
+
+
 @pytest.mark.postgres
 def test_four_workers_share_a_database_and_one_is_killed(workers, database):
-    processes = workers(4, "hpo.n_trials:40", f"hpo.storage:{database}", "hpo.heartbeat:3")
-    with open_storage(database) as shared:
-        killed = kill_one_in_a_trial(processes, shared.storage, after=8)
+    waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    with open_storage(database) as shared, psycopg.connect(database, autocommit=True) as connection:
+        with shared.turn():
+            processes = workers(4, "hpo.n_trials:40", f"hpo.storage:{database}", "hpo.heartbeat:3")
+            wait_for(4, lambda: connection.execute(waiting).fetchone()[0], processes)
+        killed = kill_one_in_a_trial(processes, shared.storage)
         check(the_study(shared.storage), workers.root, processes, killed, 40)
 
 
 def test_two_workers_share_a_journal_file_and_one_is_killed(workers):
     journal = workers.root / "data/06_models/hpo.journal"
-    processes = workers(2, "hpo.n_trials:20")
-    while not journal.exists():
-        time.sleep(0.1)
+    folder = journal.with_name("hpo.journal.workers")
     with open_storage(f"journal:{journal}") as shared:
-        killed = kill_one_in_a_trial(processes, shared.storage, after=3)
+        with shared.turn():
+            processes = workers(2, "hpo.n_trials:20")
+            wait_for(2, lambda: len(list(folder.glob("*:*"))) - 1, processes)
+        killed = kill_one_in_a_trial(processes, shared.storage)
         check(the_study(shared.storage), workers.root, processes, killed, 20)
-    left = {path.name for path in journal.with_name("hpo.journal.workers").iterdir()}
-    assert left <= {"turn", "write"}, "no file of a worker is left"
+    assert {path.name for path in folder.iterdir()} <= {"turn", "write"}, "no file of a worker is left"
 
 
 @pytest.mark.postgres
 def test_a_database_that_does_not_answer_is_told(database):
-    from perturbench.errors import PerturbenchError
-
     with pytest.raises(PerturbenchError, match=r"hpo\.storage 'postgresql://.*/nowhere' cannot be used: .*not exist"):
         open_storage(database.replace("/postgres", "/nowhere"))
