@@ -21,6 +21,10 @@ _MODEL_KEYS = {"like", "target", "data", "defaults", "published", "search_space"
 HYPERPARAMETERS = ("defaults", "published", "tuned")
 
 
+class NotPublishedError(PerturbenchError):
+    """Published hyperparameters were asked for, and there are none for the model and task."""
+
+
 class LayeredConfigLoader(OmegaConfigLoader):
     """Merge parameters in one order, whatever sets them, then resolve ``${...}``.
 
@@ -50,7 +54,12 @@ class LayeredConfigLoader(OmegaConfigLoader):
         """Return the parameters of each task, as a run of it would get them."""
         self["parameters"]
         tasks = {**self._base.get("tasks", {}), **self._env.get("tasks", {})}
-        return {task: self._selected({**(self.runtime_params or {}), "task": task}) for task in sorted(tasks)}
+        return {task: self.of_a_run(task=task) for task in sorted(tasks)}
+
+    def of_a_run(self, **chosen: Any) -> dict[str, Any]:
+        """Return the parameters that a run would get that chooses a task, model or seed in addition."""
+        self["parameters"]
+        return self._selected({**(self.runtime_params or {}), **chosen})
 
     def _selected(self, runtime: dict[str, Any]) -> dict[str, Any]:
         merged = select_parameters(self._base, self._env, OmegaConf.create(runtime))
@@ -133,7 +142,7 @@ def _hyperparameters(chosen: DictConfig, model: DictConfig, *overrides: Any) -> 
         published = model.get("published") or {}
         name = next((name for name in (chosen.task, chosen.data.dataset) if name in published), None)
         if name is None:
-            raise PerturbenchError(
+            raise NotPublishedError(
                 f"no published hyperparameters of '{chosen.model}' for task '{chosen.task}'; there are some for: "
                 f"{listing(published)}. Use hyperparameters:defaults."
             )
