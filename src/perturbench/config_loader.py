@@ -37,6 +37,7 @@ class LayeredConfigLoader(OmegaConfigLoader):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._base = self._env = None
         OmegaConf.register_resolver("params", self._select_param, replace=True)
         OmegaConf.register_resolver("root", self._project_path, replace=True)
         OmegaConf.register_resolver("stem", lambda path: Path(path).stem, replace=True)
@@ -58,7 +59,8 @@ class LayeredConfigLoader(OmegaConfigLoader):
 
     def of_a_run(self, **chosen: Any) -> dict[str, Any]:
         """Return the parameters that a run would get that chooses a task, model or seed in addition."""
-        self["parameters"]
+        if self._base is None:
+            self["parameters"]
         return self._selected({**(self.runtime_params or {}), **chosen})
 
     def _selected(self, runtime: dict[str, Any]) -> dict[str, Any]:
@@ -98,8 +100,8 @@ def select_parameters(base: DictConfig, env: DictConfig, runtime: DictConfig) ->
         raise PerturbenchError(
             f"unknown parameters in the environment's files: {listing(strange)}; known: {listing(base, 50)}."
         )
-    catalogue = OmegaConf.merge(base, env)
-    tasks, models = catalogue.pop("tasks", {}), catalogue.pop("models", {})
+    catalogue = OmegaConf.merge(*(_without_entries(layer) for layer in (base, env)))
+    tasks, models = _entries("tasks", base, env), _entries("models", base, env)
     known = [*catalogue, *OF_THE_MODEL]
     if unknown := sorted(set(runtime) - set(known)):
         raise PerturbenchError(f"unknown --params: {listing(unknown)}; known: {listing(known, 50)}.")
@@ -117,6 +119,15 @@ def select_parameters(base: DictConfig, env: DictConfig, runtime: DictConfig) ->
     chosen["search_space"] = {name: entry for name, entry in space.items() if entry is not None}
     chosen["hparams"] = _hyperparameters(chosen, model, env.get("hparams", {}), runtime.get("hparams", {}))
     return chosen
+
+
+def _without_entries(layer: DictConfig) -> DictConfig:
+    return OmegaConf.masked_copy(layer, [key for key in layer if key not in ("tasks", "models")])
+
+
+def _entries(kind: str, base: DictConfig, env: DictConfig) -> DictConfig:
+    """Return the entries of both layers; a merge copies all of them, which is slow, so only where there is one."""
+    return OmegaConf.merge(base.get(kind, {}), env[kind]) if kind in env else base.get(kind, {})
 
 
 def _with_parent(kind: str, name: str, entries: DictConfig, allowed: set[str], children: tuple = ()) -> DictConfig:

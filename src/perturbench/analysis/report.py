@@ -10,6 +10,7 @@ from jinja2 import Environment
 
 from perturbench.analysis.leaderboard import format_leaderboard, metric_names
 from perturbench.analysis.metrics import available_metrics
+from perturbench.analysis.paper import beside_published, published_results
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -92,6 +93,8 @@ def render_report(
             split=_records(split_summary),
             checks=_records(split_checks),
             log=_records(log),
+            published=_records(beside_published(board, task)),
+            paper=published_results()["source"],
             facts=facts,
         )
     )
