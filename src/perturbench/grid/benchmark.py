@@ -70,10 +70,20 @@ class Benchmark:
         Runs the processes of cells, and yields each when it has ended.
     progress
         Where to tell of it.
+    run_alone
+        Runs the process of a task's data or report.
     """
 
-    def __init__(self, cells: Sequence[Cell], tasks: Mapping[str, TaskOfGrid], run: Runner, progress: Progress) -> None:
+    def __init__(
+        self,
+        cells: Sequence[Cell],
+        tasks: Mapping[str, TaskOfGrid],
+        run: Runner,
+        progress: Progress,
+        run_alone: Callable[[Job], Outcome] = execute,
+    ) -> None:
         self._cells, self._tasks, self._run, self._progress = cells, tasks, run, progress
+        self._run_alone = run_alone
         self.reported: list[str] = []
         #: Why, by the name of what failed: a cell, or the data or the report of a task.
         self.failures: dict[str, str] = {}
@@ -119,7 +129,7 @@ class Benchmark:
 
     def _alone(self, job: Job) -> bool:
         """Run a process now; return whether all went well."""
-        return self._judge(job, execute(job))[0] == DONE
+        return self._judge(job, self._run_alone(job))[0] == DONE
 
     def _judge(self, job: Job, outcome: Outcome) -> tuple[str, str]:
         """Return the state that a process ended in and what to say of it; remember failures."""

@@ -35,7 +35,7 @@ class Progress:
         self._console = console or Console(soft_wrap=True, highlight=False)
         self._states = dict.fromkeys(cells, WAITING)
         self._logs: dict[Cell, Path] = {}
-        self._live = Live(get_renderable=self._table, console=self._console, refresh_per_second=1)
+        self._live = Live(get_renderable=self.table, console=self._console, refresh_per_second=1)
 
     def __enter__(self) -> Progress:
         if self._console.is_terminal:
@@ -71,7 +71,8 @@ class Progress:
         waiting = {cell: log for cell, log in self._logs.items() if self._states[cell] == WAITING}
         return {cell: log.stat().st_ctime for cell, log in waiting.items() if log.exists()}
 
-    def _table(self) -> Table:
+    def table(self) -> Table:
+        """Return how many cells of each task are in each state, and what runs for how long."""
         running = self._running()
         table = Table("task", *(UP_TO_DATE, DONE, FAILED, RUNNING, WAITING), caption=_elapsed(running))
         for task in dict.fromkeys(cell.task for cell in self._states):
