@@ -28,7 +28,7 @@ def test_benchmark_runs_models_and_names_the_failed(kedro):
     result = kedro("benchmark", "--models=control,latent_additive_scgpt", "--env=test", check=False)
     assert result.returncode == 1
     assert "1 failed:\ndemo/latent_additive_scgpt/seed0: " in result.stderr
-    assert "obsm has no 'X_scgpt'" in result.stderr
+    assert "embedding 'X_scgpt' is not in obsm" in result.stderr
     assert "(data/08_reporting/demo/logs/latent_additive_scgpt-seed0.log)" in result.stderr
     board = (kedro.root / "data/08_reporting/demo/leaderboard.csv").read_text()
     assert {line.split(",")[0] for line in board.splitlines()[1:]} == {"control"}
@@ -65,7 +65,8 @@ def test_a_suite_is_changed_by_options_and_can_be_printed(project, monkeypatch):
     lines = CliRunner().invoke(benchmark, [*given, "--dry-run"]).stdout.splitlines()
     params = "hyperparameters:published,trainer.max_epochs:7"
     cells = [
-        f"kedro run --pipelines=modeling --params=task=norman19,model=sams_vae,seed={seed},{params}" for seed in range(5)
+        f"kedro run --pipelines=modeling --params=task=norman19,model=sams_vae,seed={seed},{params}"
+        for seed in range(5)
     ]
     assert lines[1:-1] == cells
     shared = "--params=task=norman19,trainer.max_epochs:7"

@@ -18,8 +18,9 @@ def board():
 
 def test_published_names_are_those_of_the_project(project):
     results = published_results()["results"]
-    tasks, models = ({path.stem for path in (project / f"conf/base/parameters/{kind}").glob("*.yml")} for kind in
-                     ("tasks", "models"))
+    tasks, models = (
+        {path.stem for path in (project / f"conf/base/parameters/{kind}").glob("*.yml")} for kind in ("tasks", "models")
+    )
     assert set(results) <= tasks
     for of_models in results.values():
         assert set(of_models) <= models

@@ -67,7 +67,9 @@ def run_benchmark(
         return
     for line in left_out:
         click.echo(line)
-    run: Runner = partial(run_on_ray, address=address, gpus=gpus_per_cell) if address else partial(run_local, at_once=jobs)
+    run: Runner = (
+        partial(run_on_ray, address=address, gpus=gpus_per_cell) if address else partial(run_local, at_once=jobs)
+    )
     with Progress(cells) as progress:
         benchmark = Benchmark(cells, of_grid, run, progress)
         _until_interrupted(benchmark)

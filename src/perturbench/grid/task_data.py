@@ -40,9 +40,7 @@ def known_inputs(record: Path, parameters: str, files: Iterable[Path]) -> dict[s
     return known["inputs"] if same else None
 
 
-def record_inputs(
-    record: Path, parameters: str, files: Iterable[Path], prepared: Path, split: Path
-) -> dict[str, str]:
+def record_inputs(record: Path, parameters: str, files: Iterable[Path], prepared: Path, split: Path) -> dict[str, str]:
     """Return the fingerprints of the prepared cells, each of their embeddings and the split; write them down."""
     import pandas as pd
 
