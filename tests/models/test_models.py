@@ -158,6 +158,18 @@ def test_cell_is_predicted_alike_alone_and_among_others(checkpoints, module, nam
     assert alone.numpy() == pytest.approx(together.numpy(), rel=1e-4, abs=1e-5)
 
 
+@all_models
+def test_example_is_predicted_as_in_its_batch(checkpoints, module, name):
+    model = load_model(checkpoints[name])
+    for dataset in (module.counterfactuals(), module.observed("val")):
+        with torch.no_grad():
+            batch = model(dataset[:5])
+            one = model(dataset[3])
+        assert one.shape == (module.adata.n_vars,)
+        if dataset[3].gene_expression is None:  # an observed cell alone draws another control
+            assert one.numpy() == pytest.approx(batch[3].numpy(), rel=1e-4, abs=1e-5)
+
+
 @pytest.mark.parametrize("n_covariates", COVARIATES)
 @all_models
 def test_any_number_of_covariates(make, name, n_covariates):
@@ -579,6 +591,23 @@ class TestResume:
         again = Stop()
         self.run(module, tmp_path / "unfinished", again)
         assert again.epochs == [2, 3]
+
+
+def test_two_processes_are_one_with_batches_twice_as_large(make):
+    def weights(**options):
+        module = make(batch_size=options.pop("batch_size"))
+        for part in ("train", "val"):
+            module.rows[part] = module.rows[part][: 64 * (len(module.rows[part]) // 64)]
+        return train("linear", module, **options)["state_dict"]
+
+    one, two = weights(batch_size=64), weights(batch_size=32, devices=2, strategy="ddp_spawn")
+    for key, value in one.items():
+        assert two[key].numpy() == pytest.approx(value.numpy(), rel=1e-3, abs=1e-5)
+
+
+def test_strategy_that_would_run_the_command_again(module):
+    with pytest.raises(PerturbenchError, match="'ddp' starts the whole command again for every device; use ddp_spawn"):
+        train("linear", module, devices=2, strategy="ddp")
 
 
 def test_loss_that_is_never_finite(module):

@@ -20,7 +20,8 @@ from perturbench.analysis.distribution import MAX_CELLS
 from perturbench.analysis.evaluation import score, summarise
 from perturbench.analysis.metrics import resolve_metrics
 from perturbench.analysis.statistics import Prediction, Reference, SampledCells
-from perturbench.data.encoding import context_keys
+from perturbench.data.encoding import context_keys, encode_example
+from perturbench.data.types import Example
 from perturbench.errors import PerturbenchError, listing
 
 if TYPE_CHECKING:
@@ -79,6 +80,13 @@ class PerturbationModel(L.LightningModule, ABC):
 
         ``batch.gene_expression`` is ``None`` where the answer is unknown: start from ``batch.controls``.
         """
+
+    def forward(self, cells: Batch | Example) -> torch.Tensor:
+        """Predict a batch, ``(n_cells, n_genes)``, or a single example as a dataset gives it, ``(n_genes,)``."""
+        if isinstance(cells, Example):
+            batch = encode_example(cells, self.training_record)  # type: ignore[arg-type]
+            return self.predict(batch)[0]
+        return self.predict(cells)
 
     def loss(self, batch: Batch) -> torch.Tensor:
         """Return the loss of a batch of observed cells, a scalar."""
@@ -159,12 +167,13 @@ class PerturbationModel(L.LightningModule, ABC):
             on_epoch=True,
             prog_bar=True,
             batch_size=len(batch.perturbations),
+            sync_dist=True,
         )
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log ``val_loss``, which chooses the checkpoint."""
-        self.log("val_loss", self.loss(batch), prog_bar=True, batch_size=len(batch.perturbations))
+        self.log("val_loss", self.loss(batch), prog_bar=True, batch_size=len(batch.perturbations), sync_dist=True)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> ad.AnnData:
         """Return the counterfactual cells of a batch, log-normalised, with perturbation and covariates in ``obs``."""
@@ -208,6 +217,7 @@ class PerturbationModel(L.LightningModule, ABC):
             "version": __version__,
             "target": f"{type(self).__module__}.{type(self).__qualname__}",
             "training_record": self.training_record,
+            "val_loss": float(self.trainer.callback_metrics.get("val_loss", float("nan"))),
         }
 
     def require_match(self, context: Context) -> None:
