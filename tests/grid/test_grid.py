@@ -3,6 +3,8 @@
 import io
 import json
 import os
+import subprocess
+import sys
 
 import anndata as ad
 import numpy as np
@@ -17,6 +19,7 @@ from perturbench.grid.progress import Progress
 from perturbench.grid.suites import Suite, choose
 from perturbench.grid.task import Params, TaskOfGrid
 from perturbench.grid.task_data import known_inputs
+from perturbench.provenance import fingerprint_module
 
 STAMP = {
     "version": "1",
@@ -71,6 +74,27 @@ def test_missing_torn_and_foreign_predictions_are_stale(tmp_path):
 def test_the_order_of_hyperparameters_does_not_matter():
     one, other = ({**STAMP, "hparams": text} for text in ('{"a": 1, "b": 2}', '{"b": 2, "a": 1}'))
     assert changes(one, other) == []
+
+
+def test_the_code_of_a_model_is_part_of_its_stamp(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    module = tmp_path / "model_of_a_user.py"
+    module.write_text("a = 1")
+    before = fingerprint_module("model_of_a_user")
+    module.write_text("a = 2")
+    assert fingerprint_module("model_of_a_user") not in (before, "unknown")
+    assert fingerprint_module("no_such_module") == fingerprint_module("no.such.module") == "unknown"
+
+
+def test_what_is_up_to_date_is_decided_without_the_heavy_libraries(project):
+    code = (
+        "import sys; from perturbench.cli import benchmark\n"
+        "from pathlib import Path\n"
+        "from kedro.framework.startup import bootstrap_project; bootstrap_project(Path('.'))\n"
+        "benchmark(['--suite=demo', '--dry-run'], standalone_mode=False)\n"
+        "heavy = {'torch', 'lightning', 'mlflow', 'ray'} & set(sys.modules); assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=project, check=True, capture_output=True)
 
 
 def test_data_is_made_again_if_parameters_or_a_file_changed(tmp_path):

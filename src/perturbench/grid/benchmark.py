@@ -14,14 +14,14 @@ from perturbench.grid.processes import execute, failure_of
 from perturbench.grid.progress import DONE, FAILED, UP_TO_DATE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 
     from perturbench.grid.processes import Job, Outcome
     from perturbench.grid.progress import Progress
     from perturbench.grid.suites import Suite
     from perturbench.grid.task import TaskOfGrid
 
-    Runner = Callable[[Sequence[Job]], Iterator[tuple[Job, Outcome]]]
+    Runner = Callable[[Sequence[Job]], Generator[tuple[Job, Outcome]]]
 
 
 def plan(suite: Suite, tasks: Mapping[str, TaskOfGrid]) -> tuple[list[Cell], list[str]]:
@@ -96,7 +96,7 @@ class Benchmark:
         for name in self._tasks:
             self._report(name, left)
         cell_of = {job.name: cell for cell, job in stale.items()}
-        with closing(self._run(list(stale.values()))) as ended:  # type: ignore[type-var]
+        with closing(self._run(list(stale.values()))) as ended:
             for job, outcome in ended:
                 cell = cell_of[job.name]
                 self._progress.end(cell, *self._judge(job, outcome))

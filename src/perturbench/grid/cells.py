@@ -50,7 +50,7 @@ def changes(expected: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
     """Return what differs between two stamps, in words; inputs by their names."""
     before, after = found.get("inputs", {}), expected["inputs"]
     inputs = [name for name in sorted({*before, *after}) if before.get(name) != after.get(name)]
-    facts = [name for name in ("version", "task", "model", "seed", "code", "parameters", "prediction", "hparams")]
+    facts = ["version", "task", "model", "seed", "code", "parameters", "prediction", "hparams"]
     return inputs + [_WORDS.get(name, name) for name in facts if _plain(found.get(name)) != _plain(expected.get(name))]
 
 

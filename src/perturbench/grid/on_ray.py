@@ -8,14 +8,14 @@ from perturbench.errors import PerturbenchError
 from perturbench.grid.processes import Outcome, execute
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Sequence
 
     from perturbench.grid.processes import Job
 
 _PATIENCE = 15.0
 
 
-def run_on_ray(jobs: Sequence[Job], address: str, gpus: float = 0) -> Iterator[tuple[Job, Outcome]]:
+def run_on_ray(jobs: Sequence[Job], address: str, gpus: float = 0) -> Generator[tuple[Job, Outcome]]:
     """Run jobs on a cluster, as many at once as it has CPUs and GPUs for; yield each when it has ended.
 
     Parameters

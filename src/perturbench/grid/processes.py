@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Generator, Mapping, Sequence
     from pathlib import Path
 
 _PATIENCE = 10.0
@@ -74,7 +74,7 @@ def execute(job: Job, stop: threading.Event | None = None) -> Outcome:
     return Outcome(process.returncode, time.monotonic() - start)
 
 
-def run_local(jobs: Sequence[Job], at_once: int = 1) -> Iterator[tuple[Job, Outcome]]:
+def run_local(jobs: Sequence[Job], at_once: int = 1) -> Generator[tuple[Job, Outcome]]:
     """Run jobs on this machine, some at once; yield each when it has ended.
 
     When the caller stops early, as at an interrupt, running processes are ended and no other is started.

@@ -35,6 +35,7 @@ class Progress:
         self._console = console or Console(soft_wrap=True, highlight=False)
         self._states = dict.fromkeys(cells, WAITING)
         self._logs: dict[Cell, Path] = {}
+        self._since: dict[Cell, float] = {}
         self._live = Live(get_renderable=self.table, console=self._console, refresh_per_second=1)
 
     def __enter__(self) -> Progress:
@@ -69,9 +70,9 @@ class Progress:
         self.say(f"[{ended}/{len(self._states)}] {cell.name}: {state}{f' ({detail})' if detail else ''}")
 
     def _running(self) -> dict[Cell, float]:
-        """Return the cells that run, and since when."""
+        """Return the cells that run, and since when they were first seen to."""
         waiting = {cell: log for cell, log in self._logs.items() if self._states[cell] == WAITING}
-        return {cell: log.stat().st_ctime for cell, log in waiting.items() if log.exists()}
+        return {cell: self._since.setdefault(cell, time.time()) for cell, log in waiting.items() if log.exists()}
 
     def table(self) -> Table:
         """Return how many cells of each task are in each state, and what runs for how long."""
