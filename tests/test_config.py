@@ -250,3 +250,24 @@ def test_unknown_keys_of_a_task_file_are_told(load_config, tmp_path):
     (tmp_path / "conf/base/parameters/tasks/odd.yml").write_text("tasks: {odd: {data: {dataset: x}, spliter: {}}}\n")
     with pytest.raises(PerturbenchError, match="task 'odd' has unknown keys: spliter"):
         load_config(conf=tmp_path / "conf", task="odd")["parameters"]
+
+
+def test_the_command_of_a_run_is_known(load_config):
+    command = load_config(model="cpa", env="test", hparams={"lr": 1e-4}, trainer={"gradient_clip_val": None})
+    assert command["parameters"]["command"] == (
+        "kedro run --env=test --params=task:demo,model:cpa,seed:0,hparams.lr:0.0001,trainer.gradient_clip_val:null"
+    )
+    listed = load_config(evaluation={"metrics": ["rmse_average", "cosine_logfc"]})["parameters"]["command"]
+    assert listed.splitlines() == [
+        "kedro run --params=task:demo,model:latent_additive,seed:0",
+        '# with evaluation.metrics: ["rmse_average", "cosine_logfc"] in conf/local',
+    ]
+    quoted = load_config(data={"source": {"path": "my file.h5ad"}})["parameters"]["command"]
+    assert "'--params=task:demo,model:latent_additive,seed:0,data.source.path:my file.h5ad'" in quoted
+
+
+def test_series_of_the_paper(load_config):
+    for name in ("srivatsan20_balance_0.7", "mcfaline23_small"):
+        reporting = load_config(task=name)["parameters"]["reporting"]
+        assert name in reporting["series"]
+        assert set(reporting["series"]) <= set(TASKS)

@@ -26,5 +26,10 @@ def test_viz_builds(kedro):
         "split_checks",
         "predictions",
         "leaderboard",
+        "leaderboard_plot",
+        "scores_plot",
+        "similarity_plot",
+        "series_plot",
+        "training_plot",
     }
     assert all(node["layer"] for node in datasets)

@@ -105,15 +105,20 @@ def _named(item: str) -> tuple[str, str]:
 
 def _write(output: Path, scores: Any, board: Any, metrics: list[Any], reference: str) -> None:
     from perturbench import __version__
-    from perturbench.analysis.figures import plot_scores
-    from perturbench.analysis.report import render_report
+    from perturbench.analysis.evaluation import per_state
+    from perturbench.analysis.figures import plot_ranking, plot_scores
+    from perturbench.analysis.report import render_page, sections
+    from perturbench.analysis.uncertainty import paired_tests
     from perturbench.files import aside
 
-    title = Path(reference).name
-    figure = plot_scores(scores, metrics, list(board["model"]), title)
-    page = render_report(
-        title=title, task=title, board=board, figure=figure, facts={"perturbench": __version__, "reference": reference}
-    )
+    title, models, names = Path(reference).name, list(board["model"]), [metric.name for metric in metrics]
+    shown = [
+        sections.leaderboard(board, plot_ranking(board, metrics), comparisons=paired_tests(scores)),
+        sections.perturbations(plot_scores(scores, metrics, models), names),
+        sections.states(per_state(scores), names, models),
+        sections.provenance({"perturbench": __version__, "reference": reference}),
+    ]
+    page = render_page(title, title, shown)
     with aside(output / "scores.parquet") as path:
         scores.to_parquet(path)
     with aside(output / "report.html") as path:

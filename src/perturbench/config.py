@@ -297,6 +297,13 @@ class EvaluationConfig(Section):
     plugins: tuple[str, ...] = ()
 
 
+class ReportingConfig(Section):
+    """The tasks that a report compares with its own, and what they differ in; none: the report is of one task."""
+
+    series: tuple[str, ...] = ()
+    against: Literal["imbalance", "training_cells"] = "imbalance"
+
+
 class HpoConfig(Section):
     """The search: how many trials, kept where, minimising which weighted sum of metrics."""
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from kedro.config import OmegaConfigLoader
@@ -12,8 +14,22 @@ from omegaconf import DictConfig, OmegaConf
 
 from perturbench.errors import PerturbenchError, listing, require_choice
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 #: Sections that a task's or a model's YAML may overlay.
-SECTIONS = ("data", "preprocessing", "embedding", "splitter", "trainer", "prediction", "wanted", "evaluation", "hpo")
+SECTIONS = (
+    "data",
+    "preprocessing",
+    "embedding",
+    "splitter",
+    "trainer",
+    "prediction",
+    "wanted",
+    "evaluation",
+    "reporting",
+    "hpo",
+)
 #: What the chosen model's YAML gives, and an environment or --params may change.
 OF_THE_MODEL = ("hparams", "search_space")
 _TASK_KEYS = {"like", "title", *SECTIONS}
@@ -65,6 +81,7 @@ class LayeredConfigLoader(OmegaConfigLoader):
 
     def _selected(self, runtime: dict[str, Any]) -> dict[str, Any]:
         merged = select_parameters(self._base, self._env, OmegaConf.create(runtime))
+        merged["command"] = _command(merged, runtime, self.env)
         return OmegaConf.to_container(merged, resolve=True)  # type: ignore[return-value]
 
     @cached_property
@@ -188,6 +205,31 @@ def _require_type(name: str, value: Any, default: Any) -> None:
     if not fits:
         kind = "number" if default is None else type(default).__name__
         raise PerturbenchError(f"{name} is '{value}'; it must be of type {kind}, as its default {default}.")
+
+
+def _command(chosen: DictConfig, runtime: dict[str, Any], env: str | None) -> str:
+    """Return the command line of a run with these parameters; what does not fit into one is named below it."""
+    given = dict(_flatten({"task": chosen.task, "model": chosen.model, "seed": chosen.seed, **runtime}))
+    plain = {
+        key: value for key, value in given.items() if not isinstance(value, (list, dict)) and "," not in str(value)
+    }
+    params = f"--params={','.join(f'{key}:{_spelled(value)}' for key, value in plain.items())}"
+    command = shlex.join(["kedro", "run", *([f"--env={env}"] if env else []), params])
+    others = {key: value for key, value in given.items() if key not in plain}
+    return command + "".join(f"\n# with {key}: {json.dumps(value)} in conf/local" for key, value in others.items())
+
+
+def _flatten(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _spelled(value: Any) -> str:
+    """Return a value as Kedro's command line reads it."""
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
 
 
 def _merge_files(configs: dict[Any, DictConfig]) -> DictConfig:

@@ -4,6 +4,7 @@ import pytest
 from scipy.stats import wilcoxon
 
 from perturbench.analysis import bootstrap_intervals, paired_tests
+from perturbench.analysis.uncertainty import compare_with_baseline
 
 
 def make_scores(n=40, gap=0.2, seed=0):
@@ -104,3 +105,29 @@ def test_rounding_is_no_difference():
     one = scores[scores["model"] == "a"]
     twin = pd.concat([one, one.assign(model="twin", value=one["value"] + 1e-15)])
     assert paired_tests(twin)["pvalue"].tolist() == [1.0]
+
+
+def test_against_a_baseline():
+    """Each model once, the correction over the models alone, even if one has the baseline's name."""
+    scores = make_scores(gap=0.2)
+    baseline = scores[scores["model"] == "b"].assign(model="a")
+    table = compare_with_baseline(scores, baseline).set_index("model")
+    assert list(table.index) == ["a", "b", "c"]
+    assert set(table["other"]) == {"anchor: a"}
+    assert table.loc["b", ["difference", "pvalue"]].tolist() == [0, 1]
+    assert table.loc["a", "difference"] == pytest.approx(-0.2, abs=0.05)
+    assert table.loc["a", "adjusted"] <= 3 * table.loc["a", "pvalue"] < 1e-4
+
+
+def test_which_way_a_test_goes():
+    scores = make_scores(gap=1.0)
+    effect = paired_tests(scores).set_index(["model", "other"])["rank_biserial"]
+    assert effect["a", "b"] == -1
+    assert effect["b", "c"] == 1
+    assert abs(effect["a", "c"]) < 0.5
+
+
+def test_a_baseline_without_a_metric_is_not_tested_on_it():
+    scores = make_scores()
+    both = pd.concat([scores, scores.assign(metric="cells")])
+    assert set(compare_with_baseline(both, scores[scores["model"] == "b"])["metric"]) == {"rmse"}

@@ -532,6 +532,9 @@ class TestResume:
         straight = self.run(module, None, Stop())
         assert resumed["epoch"] == straight["epoch"]
         assert resumed["global_step"] == straight["global_step"]
+        assert resumed["losses"] == straight["losses"], "the epochs before the interruption, too"
+        assert resumed["losses"]["epoch"] == [1, 2, 3, 4]
+        assert np.isfinite([resumed["losses"]["train_loss"], resumed["losses"]["val_loss"]]).all()
         for key, value in straight["state_dict"].items():
             assert torch.equal(resumed["state_dict"][key], value)
 

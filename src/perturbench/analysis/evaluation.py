@@ -148,7 +148,7 @@ def score(prediction: Prediction, reference: Reference, metrics: Sequence[Metric
 
 
 def per_state(scores: pd.DataFrame) -> pd.DataFrame:
-    """Summarise scores within states.
+    """Summarise scores within states; seeds are averaged first, they are not independent perturbations.
 
     Parameters
     ----------
@@ -161,7 +161,8 @@ def per_state(scores: pd.DataFrame) -> pd.DataFrame:
     (perturbations with a value).
     """
     states = [name for name in scores.columns if name not in SCORE_COLUMNS]
-    values = scores[scores["perturbation"] != WHOLE_SPLIT].groupby(["model", "metric", *states])["value"]
+    by_pair = scores[scores["perturbation"] != WHOLE_SPLIT].groupby(["model", "metric", *states, "perturbation"])
+    values = by_pair["value"].mean().groupby(["model", "metric", *states])
     return values.agg(mean="mean", standard_error="sem", n="count").reset_index()
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, product
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from scipy.stats import wilcoxon
+from scipy.stats import rankdata, wilcoxon
 
 from perturbench.analysis.evaluation import WHOLE_SPLIT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 #: A difference of this fraction of the values is rounding.
 SAME = 1e-9
@@ -64,25 +68,60 @@ def paired_tests(scores: pd.DataFrame) -> pd.DataFrame:
 
     Returns
     -------
-    ``metric``, ``model``, ``other``, ``difference`` (mean of model - other), ``n``, ``pvalue`` and ``adjusted`` (Holm
-    over the pairs of models of a metric). NaN with fewer than two perturbations that both have.
+    ``metric``, ``model``, ``other``, ``difference`` (mean of model - other), ``rank_biserial`` (which way the test
+    goes: 1 if the model's values are all higher, -1 if all lower), ``n``, ``pvalue`` and ``adjusted`` (Holm over the
+    pairs of models of a metric). NaN with fewer than two perturbations that both have.
     """
+    return _compare(scores, lambda models: combinations(sorted(models), 2))
+
+
+def compare_with_baseline(scores: pd.DataFrame, baseline: pd.DataFrame) -> pd.DataFrame:
+    """Compare every model with a baseline over the same perturbations, as :func:`paired_tests` does.
+
+    Parameters
+    ----------
+    scores
+        Long form, of models.
+    baseline
+        Long form, of one anchor or model; it is called ``anchor: <its name>``.
+
+    Returns
+    -------
+    As :func:`paired_tests`, ``other`` is the baseline; Holm over the models of a metric.
+    """
+    baseline = baseline.assign(model="anchor: " + baseline["model"].astype(str))
+    metrics = set(scores["metric"]) & set(baseline["metric"])
+    both = pd.concat([scores, baseline], ignore_index=True)
+    names = set(baseline["model"])
+    return _compare(both[both["metric"].isin(metrics)], lambda models: product(sorted(set(models) - names), names))
+
+
+def _compare(scores: pd.DataFrame, pairs_of: Callable[[Iterable[str]], Iterable[tuple[str, str]]]) -> pd.DataFrame:
+    """Test the pairs of models that ``pairs_of`` makes of the models of each metric."""
     states = [name for name in scores.columns if name not in _NOT_STATE]
     rows = []
     for metric, own in scores[scores["perturbation"] != WHOLE_SPLIT].groupby("metric"):
         wide = own.pivot_table(index=["perturbation", *states], columns="model", values="value", aggfunc="mean")
-        for model, other in combinations(sorted(wide.columns), 2):
+        for model, other in pairs_of(wide.columns):
             difference = (wide[model] - wide[other]).dropna()
             difference[difference.abs() <= SAME * wide[[model, other]].abs().max(axis=None)] = 0.0
             n, pvalue = len(difference), np.nan
+            effect = _rank_biserial(difference.to_numpy())
             if n > 1:
                 pvalue = 1.0 if (difference == 0).all() else float(wilcoxon(difference).pvalue)
-            rows.append((metric, model, other, difference.mean(), n, pvalue))
-    table = pd.DataFrame(rows, columns=["metric", "model", "other", "difference", "n", "pvalue"])
+            rows.append((metric, model, other, difference.mean(), effect, n, pvalue))
+    table = pd.DataFrame(rows, columns=["metric", "model", "other", "difference", "rank_biserial", "n", "pvalue"])
     table["adjusted"] = np.nan
     for _, own in table.groupby("metric"):
         table.loc[own.index, "adjusted"] = _holm(own["pvalue"].to_numpy(dtype=float))
     return table
+
+
+def _rank_biserial(difference: np.ndarray) -> float:
+    """Return the rank sum of the positive less that of the negative differences, as a share; 0 if there are none."""
+    changed = difference[difference != 0]
+    ranks = rankdata(np.abs(changed))
+    return float((np.sign(changed) * ranks).sum() / ranks.sum()) if len(changed) else 0.0
 
 
 def _strata(own: pd.DataFrame, states: list[str]) -> list[np.ndarray]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 
+from perturbench.data.encoding import context_keys
 from perturbench.data.groups import pair_name, state_name
 from perturbench.errors import PerturbenchError, listing, require_choice
 
@@ -73,8 +74,6 @@ def wanted_pairs(table: pd.DataFrame, context: Context, groups: Groups, rows: np
         Naming everything that is wrong: columns, empty values, single perturbations and covariate values that the
         model was not trained on, states without control cells, pairs wanted twice.
     """
-    from perturbench.data.encoding import context_keys  # torch; the configuration imports this module
-
     keys = context_keys(context)
     columns = [keys.perturbation, *keys.covariates]
     _require_columns(table, columns)

@@ -20,8 +20,9 @@ from perturbench.analysis.distribution import MAX_CELLS
 from perturbench.analysis.evaluation import score, summarise
 from perturbench.analysis.metrics import resolve_metrics
 from perturbench.analysis.statistics import Prediction, Reference, SampledCells
-from perturbench.data.encoding import context_keys, encode_example
+from perturbench.data.encoding import context_keys
 from perturbench.data.types import Example
+from perturbench.data.unbatched import encode_example
 from perturbench.errors import PerturbenchError, listing
 
 if TYPE_CHECKING:

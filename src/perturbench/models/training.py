@@ -19,6 +19,7 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from perturbench.errors import PerturbenchError
 from perturbench.models.checkpoints import build_model, load_model, read_checkpoint
+from perturbench.models.losses import LOSSES, RecordLosses
 from perturbench.models.prediction import predict, predict_wanted, test_scores
 from perturbench.models.trainers import quiet_lightning, told_devices
 
@@ -82,7 +83,8 @@ def fit(
 
     Returns
     -------
-    A Lightning checkpoint, loadable with ``weights_only=True``; see :func:`load_model`.
+    A Lightning checkpoint, loadable with ``weights_only=True``; see :func:`load_model`. ``losses`` is what
+    :class:`perturbench.models.losses.RecordLosses` recorded, also of the epochs before a resumption.
 
     Raises
     ------
@@ -98,9 +100,10 @@ def fit(
         best = ModelCheckpoint(folder, "best", monitor="val_loss", save_weights_only=True, enable_version_counter=False)
         # Saved after every epoch, best or not: what a killed training goes on from.
         latest = ModelCheckpoint(folder, "latest", enable_version_counter=False)
+        losses = RecordLosses()
         own: list[Callback] = [best]
         if not model.closed_form:
-            own += [EarlyStopping("val_loss", patience=patience), latest, _SeedEpochs(seed)]
+            own += [EarlyStopping("val_loss", patience=patience), latest, losses, _SeedEpochs(seed)]
             own += [] if interactive else [_EpochLines(log_every_n_epochs)]
         L.seed_everything(seed, workers=True, verbose=False)
         with quiet_lightning(), told_devices(accelerator):
@@ -133,7 +136,8 @@ def fit(
         shutil.rmtree(folder, ignore_errors=True)
     # The state of the optimizer and the trainer is of no use to prediction, and names temporary files.
     kept = ("state_dict", "hyper_parameters", "hparams_name", "epoch", "global_step", "perturbench_model")
-    return {key: checkpoint[key] for key in (*kept, "pytorch-lightning_version") if key in checkpoint}
+    kept_entries = {key: checkpoint[key] for key in (*kept, "pytorch-lightning_version") if key in checkpoint}
+    return {**kept_entries, LOSSES: losses.table}
 
 
 def _strategy(strategy: str, devices: int | str) -> str:

@@ -31,8 +31,8 @@ def evaluate_predictions(
     prediction: PredictionConfig,
     evaluation: EvaluationConfig,
     task: str,
-) -> tuple[dict[str, pd.DataFrame], pd.DataFrame, pd.DataFrame]:
-    """Return new scores by partition, a log of what was evaluated, skipped or refused and why, and the anchors."""
+) -> tuple[dict[str, pd.DataFrame], pd.DataFrame, pd.DataFrame, dict[str, pd.DataFrame]]:
+    """Return new scores by partition, what was evaluated, skipped or refused and why, the anchors, and similarities."""
     from tqdm import tqdm
 
     from perturbench.analysis.anchors import anchor_scores
@@ -49,16 +49,15 @@ def evaluate_predictions(
     settings = [evaluation, data.keys.__dict__, prediction.part, prediction.controls]
     made_from = fingerprint_parameters([inputs, *settings, fingerprint_code(evaluation.plugins)])
     made_by_inputs = {"prepared": _stamp_of(prepared.uns), "split": _stamp_of(split.attrs)}
-    scores, log = {}, []
+    scores, similarities, log = {}, {}, []
     for name in tqdm(sorted(predictions), desc="Evaluating", disable=not sys.stderr.isatty()):
         model, seed = model_and_seed(name)
-        status, reason, hparams = EVALUATED, "new", ""
+        status, reason, origin = EVALUATED, "new", {}
         try:
             adata = _load(predictions[name], name)
             before = known_scores[name]().attrs.get(KEY, {}) if name in known_scores else None
             made_by = {"prediction": fingerprint_adata(adata), "reference": made_from}
             origin = _stamp_of(adata.uns)
-            hparams = str(origin.get("hparams", ""))
             used = used_embedding(origin)
             # An embedding that the cells do not have now is none that has changed: it takes no part in the scores.
             embedding = embedding_input(prepared, used if used in prepared.obsm else None)
@@ -68,7 +67,7 @@ def evaluate_predictions(
                 status, reason = UP_TO_DATE, "nothing changed"
             else:
                 reason = f"changed: {', '.join(changed)}" if changed else reason
-                frame = _score(adata, reference, metrics, model, evaluation)
+                frame, similarities[name] = _score(adata, reference, metrics, model, evaluation)
                 frame.insert(1, "seed", pd.array([seed] * len(frame), dtype="Int64"))
                 frame.attrs[KEY] = stamp(task=task, model=model, seed=seed, inputs=made_by_inputs, **made_by)
                 scores[name] = frame
@@ -77,16 +76,17 @@ def evaluate_predictions(
         except PerturbenchError as error:
             status, reason = REFUSED, str(error)
         logger.log(logging.ERROR if status == REFUSED else logging.INFO, "%s: %s (%s)", name, status, reason)
-        log.append({"prediction": name, "model": model, "status": status, "reason": reason, "hyperparameters": hparams})
+        made_with = {"hyperparameters": str(origin.get("hparams", "")), "command": str(origin.get("command", ""))}
+        log.append({"prediction": name, "model": model, "status": status, "reason": reason, **made_with})
     if all(row["status"] == REFUSED for row in log):
         raise PerturbenchError(f"every prediction of task '{task}' was refused; the first: {log[0]['reason']}")
-    orphan = {"status": ORPHAN, "reason": "its scores are left out", "hyperparameters": ""}
+    orphan = {"status": ORPHAN, "reason": "its scores are left out", "hyperparameters": "", "command": ""}
     log += [
         {"prediction": name, "model": model_and_seed(name)[0], **orphan}
         for name in sorted(set(known_scores) - set(predictions))
     ]
     anchors = anchor_scores(prepared[rows], prepared[labels == "train"], data.keys, metrics)
-    return scores, pd.DataFrame(log), anchors.assign(seed=0)
+    return scores, pd.DataFrame(log), anchors.assign(seed=0), similarities
 
 
 def rank_models(
@@ -94,14 +94,21 @@ def rank_models(
     evaluation_log: pd.DataFrame,
     anchor_scores: pd.DataFrame,
     evaluation: EvaluationConfig,
-) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Return the leaderboard of all valid scores, the same of the anchors, and paired tests between the models."""
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Return the leaderboard of all valid scores, that of the anchors, paired tests, and means per state.
+
+    The tests are between the models, and of each against the baseline.
+    """
+    from perturbench.analysis.anchors import NULL
+    from perturbench.analysis.evaluation import per_state
     from perturbench.analysis.leaderboard import leaderboard
-    from perturbench.analysis.uncertainty import paired_tests
+    from perturbench.analysis.uncertainty import compare_with_baseline, paired_tests
 
     metrics, valid = chosen_metrics(evaluation), valid_scores(scores, evaluation_log)
     board = leaderboard(valid, metrics, anchor_scores)
-    return board, leaderboard(anchor_scores, metrics, anchor_scores), paired_tests(valid)
+    of_anchors = leaderboard(anchor_scores, metrics, anchor_scores)
+    against_baseline = compare_with_baseline(valid, anchor_scores[anchor_scores["model"] == NULL])
+    return board, of_anchors, paired_tests(valid), against_baseline, per_state(valid)
 
 
 def valid_scores(scores: dict[str, Callable[[], pd.DataFrame]], evaluation_log: pd.DataFrame) -> pd.DataFrame:
@@ -167,9 +174,11 @@ def _require_fresh(
 
 def _score(
     adata: ad.AnnData, reference: Any, metrics: list[Any], model: str, evaluation: EvaluationConfig
-) -> pd.DataFrame:
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the scores of a prediction, and how alike its perturbations are."""
+    from perturbench.analysis.collapse import similarity_table
     from perturbench.analysis.evaluation import score
     from perturbench.analysis.statistics import Prediction
 
     prediction = Prediction.from_adata(adata, reference, model, evaluation.negative, evaluation.missing)
-    return score(prediction, reference, metrics)
+    return score(prediction, reference, metrics), similarity_table(reference, prediction)

@@ -31,10 +31,12 @@ def train(
     model: str,
     seed: int,
     unfinished_path: str,
-) -> dict[str, Any]:
-    """Fit the model; a killed training goes on from its last epoch."""
+    command: str,
+) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
+    """Fit the model; a killed training goes on from its last epoch. Return it, and its losses as a partition."""
     import lightning as L
 
+    from perturbench.models.losses import LOSSES
     from perturbench.models.training import build_model, fit
     from perturbench.tracking import lightning_logger
 
@@ -58,7 +60,9 @@ def train(
         fingerprint=fingerprint_parameters(made_by),
         **trainer.fit_arguments(),
     )
-    return {**checkpoint, KEY: made_by}
+    losses = pd.DataFrame(checkpoint[LOSSES])
+    partition = {f"{model}/seed{seed}": losses} if len(losses) else {}
+    return {**checkpoint, KEY: {**made_by, "command": command}}, partition
 
 
 def predict(

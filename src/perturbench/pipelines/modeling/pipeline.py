@@ -6,7 +6,7 @@ from perturbench.pipelines.modeling.nodes import predict, train
 
 
 def create_pipeline(**_: object) -> Pipeline:
-    """Return the stage: ``prepared``, ``split`` -> ``checkpoint`` -> ``predictions``."""
+    """Return the stage: ``prepared``, ``split`` -> ``checkpoint``, ``training_losses`` -> ``predictions``."""
     return Pipeline(
         [
             Node(
@@ -23,8 +23,9 @@ def create_pipeline(**_: object) -> Pipeline:
                     "params:model",
                     "params:seed",
                     "params:unfinished_path",
+                    "params:command",
                 ],
-                "checkpoint",
+                ["checkpoint", "training_losses"],
                 name="train",
             ),
             Node(

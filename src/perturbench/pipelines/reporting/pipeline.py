@@ -2,18 +2,46 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from perturbench.pipelines.reporting.nodes import plot_leaderboard, write_report
+from perturbench.pipelines.reporting.nodes import (
+    plot_collapse,
+    plot_leaderboard,
+    plot_losses,
+    plot_perturbations,
+    plot_tasks,
+    write_report,
+)
 
 
 def create_pipeline(**_: object) -> Pipeline:
-    """Return the stage: ``scores``, ``leaderboard`` -> ``leaderboard_plot`` -> ``report``."""
+    """Return the stage: what the others left -> figures -> ``report``."""
     return Pipeline(
         [
             Node(
                 plot_leaderboard,
-                ["scores", "evaluation_log", "leaderboard", "params:evaluation", "params:title"],
+                ["leaderboard", "anchors", "params:evaluation"],
                 "leaderboard_plot",
                 name="plot_leaderboard",
+            ),
+            Node(
+                plot_perturbations,
+                ["scores", "evaluation_log", "leaderboard", "params:evaluation"],
+                "scores_plot",
+                name="plot_perturbations",
+            ),
+            Node(
+                plot_collapse,
+                ["similarities", "evaluation_log", "leaderboard"],
+                "similarity_plot",
+                name="plot_collapse",
+            ),
+            Node(
+                plot_losses, ["training_losses", "evaluation_log", "leaderboard"], "training_plot", name="plot_losses"
+            ),
+            Node(
+                plot_tasks,
+                ["leaderboards", "split_summaries", "leaderboard", "params:evaluation", "params:reporting"],
+                "series_plot",
+                name="plot_tasks",
             ),
             Node(
                 write_report,
@@ -22,12 +50,20 @@ def create_pipeline(**_: object) -> Pipeline:
                     "leaderboard",
                     "anchors",
                     "comparisons",
+                    "baseline_tests",
+                    "state_scores",
                     "leaderboard_plot",
+                    "scores_plot",
+                    "similarity_plot",
+                    "series_plot",
+                    "training_plot",
                     "data_card",
                     "split_summary",
                     "split_checks",
                     "evaluation_log",
+                    "leaderboards",
                     "params:evaluation",
+                    "params:reporting",
                     "params:task",
                     "params:title",
                 ],

@@ -1,0 +1,78 @@
+"""The figure of trainings: losses per epoch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import plotly.graph_objects as go
+
+from perturbench.analysis.figures import theme
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pandas as pd
+
+#: Epochs of a line that are drawn: of longer trainings every second, third ...
+MAX_EPOCHS = 200
+_MANY = 9
+_LINES = {"train_loss": ("training", theme.COLOURS[5]), "val_loss": ("validation", theme.COLOURS[1])}
+
+
+def plot_training(losses: Mapping[str, Mapping[str, pd.DataFrame]]) -> go.Figure:
+    """Draw the losses of each model per epoch, one panel per model, one line per seed.
+
+    Parameters
+    ----------
+    losses
+        Of each model and seed: ``epoch``, ``train_loss``, ``val_loss``.
+    """
+    if not losses:
+        return theme.note("No model here was trained in epochs.")
+    many = len(losses) > _MANY
+    columns = min(4 if many else 3, len(losses))
+    figure = theme.panels([theme.shorten(model, 34) for model in losses], columns, 120 if many else 180)
+    for position, seeds in enumerate(losses.values()):
+        if all((table[list(_LINES)] > 0).to_numpy().all() for table in seeds.values()):
+            figure.update_yaxes(type="log", tickformat=".2~g", **theme.place(position, columns))
+        for seed, table in seeds.items():
+            for name, (label, colour) in _LINES.items():
+                _add_line(figure, table, name, label, colour, seed, theme.place(position, columns))
+    return figure.update_xaxes(title={"text": "epoch", "standoff": 4}, rangemode="tozero")
+
+
+def _add_line(
+    figure: go.Figure, table: pd.DataFrame, name: str, label: str, colour: str, seed: str, where: dict[str, int]
+) -> None:
+    first = label not in {trace.name for trace in figure.data}
+    step = -(-len(table) // MAX_EPOCHS)
+    shown = table.iloc[::step]
+    figure.add_trace(
+        go.Scatter(
+            x=shown["epoch"],
+            y=shown[name].to_numpy(dtype=np.float32),
+            mode="lines+markers" if len(table) == 1 else "lines",
+            line={"color": colour, "width": 1.5},
+            name=label,
+            legendgroup=label,
+            showlegend=first,
+            hovertemplate=f"{label}, {seed}, epoch %{{x}}: %{{y:.4g}}<extra></extra>",
+        ),
+        **where,
+    )
+    if name == "val_loss":
+        best = table.loc[table[name].idxmin()]
+        figure.add_trace(
+            go.Scatter(
+                x=[best["epoch"]],
+                y=[best[name]],
+                mode="markers",
+                marker={"color": colour, "size": 6},
+                name="epoch that is kept",
+                legendgroup="kept",
+                showlegend="epoch that is kept" not in {trace.name for trace in figure.data},
+                hovertemplate=f"kept, {seed}, epoch %{{x}}: %{{y:.4g}}<extra></extra>",
+            ),
+            **where,
+        )

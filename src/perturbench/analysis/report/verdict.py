@@ -1,0 +1,120 @@
+"""What paired tests allow to say: which model is best, and whether any beats the baseline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from perturbench.analysis.leaderboard import metric_names
+from perturbench.analysis.metrics import available_metrics
+from perturbench.errors import listing
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+
+#: Adjusted p-values below this are differences.
+LEVEL = 0.05
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best of a metric.
+
+    Attributes
+    ----------
+    model
+        With the best mean, among those scored on most perturbations.
+    alike
+        The models that a paired test does not tell from it, and those it cannot compare; none if it is the only best.
+    """
+
+    model: str
+    alike: tuple[str, ...]
+
+
+def find_best(board: pd.DataFrame, comparisons: pd.DataFrame | None) -> dict[str, Best]:
+    """Return the best model of each metric of a leaderboard; not of those that models were not compared on.
+
+    These are values of the whole split, metrics that do not say which way is better, and a single model.
+    """
+    known = available_metrics()
+    tested = set() if comparisons is None else set(comparisons["metric"])
+    found = {}
+    for name in metric_names(board):
+        scored = board[board[name].notna()]
+        if name not in known or name not in tested or scored.empty:
+            continue
+        scored = scored[scored[f"{name}_undefined"] == scored[f"{name}_undefined"].min()]
+        best = scored[name].idxmin() if known[name].better == "lower" else scored[name].idxmax()
+        model = board.at[best, "model"]
+        assert comparisons is not None
+        worse = _worse(comparisons, name, model)
+        others = board.loc[board[name].notna(), "model"]
+        found[name] = Best(model, tuple(other for other in others if other != model and other not in worse))
+    return found
+
+
+def better_than_baseline(tests: pd.DataFrame | None, models: Sequence[str]) -> dict[str, list[str]]:
+    """Return the models that are better than the baseline on each metric that it was tested on.
+
+    Parameters
+    ----------
+    tests
+        See :func:`perturbench.analysis.uncertainty.compare_with_baseline`.
+    models
+        In the order to return them in.
+    """
+    if tests is None:
+        return {}
+    known = available_metrics()
+    sign = tests["metric"].map({name: 1 if metric.better == "higher" else -1 for name, metric in known.items()})
+    better = tests[_significant(tests, sign)]
+    names = [name for name in dict.fromkeys(tests["metric"]) if name in known]
+    winners = {name: set(better.loc[better["metric"] == name, "model"]) for name in names}
+    return {name: [model for model in models if model in winners[name]] for name in names}
+
+
+def headline(better: dict[str, list[str]], n_models: int, baseline: str) -> str:
+    """Say in a sentence whether the models are worth their training."""
+    if not better:
+        return ""
+    winners = set().union(*better.values())
+    if not winners:
+        return f"Nothing beats the baseline: on no metric is a model better than {baseline} by a paired test."
+    lost = [name for name, models in better.items() if not models]
+    rest = f" On {listing(lost, 20)} nothing beats the baseline." if lost else ""
+    return f"{len(winners)} of {n_models} models beat the baseline {baseline} on at least one metric.{rest}"
+
+
+def verdicts(metrics: Sequence[str], best: dict[str, Best], better: dict[str, list[str]]) -> list[dict[str, str]]:
+    """Return what can be said of each metric, as text: which model is best, and which beat the baseline."""
+    return [
+        {
+            "metric": name,
+            "best": _of_best(best[name]) if name in best else "not tested",
+            "better than the baseline": "not tested" if name not in better else listing(better[name], 4) or "none",
+        }
+        for name in metrics
+    ]
+
+
+def _of_best(best: Best) -> str:
+    if not best.alike:
+        return best.model
+    others = f"{best.alike[0]} is" if len(best.alike) == 1 else f"{len(best.alike)} others are"
+    return f"none: {best.model} has the best mean, {others} not told from it"
+
+
+def _worse(comparisons: pd.DataFrame, metric: str, model: str) -> set[str]:
+    """Return the models that a test says are worse than one on a metric."""
+    sign = 1 if available_metrics()[metric].better == "higher" else -1
+    own = comparisons[comparisons["metric"] == metric]
+    first, second = own[own["model"] == model], own[own["other"] == model]
+    return {*first.loc[_significant(first, sign), "other"], *second.loc[_significant(second, -sign), "model"]}
+
+
+def _significant(tests: pd.DataFrame, sign: Any) -> pd.Series:
+    """Say of each test whether ``model`` is higher (sign 1) or lower (-1) than ``other``, in mean and in ranks."""
+    return (tests["adjusted"] < LEVEL) & (tests["difference"] * sign > 0) & (tests["rank_biserial"] * sign > 0)

@@ -1,0 +1,25 @@
+"""Made-up scores for tests of what is shown of them."""
+
+import pandas as pd
+
+from perturbench.analysis.leaderboard import leaderboard
+from perturbench.analysis.metrics import resolve_metrics
+
+METRICS = resolve_metrics(["rmse_average", "cosine_logfc"])
+
+
+def make_scores(values, states=("s1", "s2"), seeds=(0,)):
+    """Return scores of {model: (rmse, cosine)}: perturbations differ, and models by a constant."""
+    rows = [
+        (model, seed, metric.name, f"P{i}", state, value + 0.01 * i + 0.001 * ((i + n) % 3) + 0.0001 * seed)
+        for n, (model, own) in enumerate(values.items())
+        for seed in seeds
+        for metric, value in zip(METRICS, own, strict=True)
+        for state in states
+        for i in range(10)
+    ]
+    return pd.DataFrame(rows, columns=["model", "seed", "metric", "perturbation", "cell_type", "value"])
+
+
+def make_board(scores, anchors=None):
+    return leaderboard(scores, METRICS, anchors)
