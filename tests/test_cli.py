@@ -5,7 +5,9 @@ import json
 import anndata as ad
 import pytest
 import yaml
+from click.testing import CliRunner
 
+from perturbench.cli import benchmark
 from perturbench.cli import run as run_command
 
 
@@ -23,12 +25,53 @@ def test_a_users_mistake_is_one_line_not_a_traceback(kedro):
 
 
 def test_benchmark_runs_models_and_names_the_failed(kedro):
-    result = kedro("benchmark", "--models=control,mean_response,nope", "--env=test", check=False)
+    result = kedro("benchmark", "--models=control,latent_additive_scgpt", "--env=test", check=False)
     assert result.returncode == 1
-    assert "1 runs failed: demo/nope/seed0" in result.stderr
+    assert "1 failed:\ndemo/latent_additive_scgpt/seed0: " in result.stderr
+    assert "embedding 'X_scgpt' is not in obsm" in result.stderr
+    assert "(data/08_reporting/demo/logs/latent_additive_scgpt-seed0.log)" in result.stderr
     board = (kedro.root / "data/08_reporting/demo/leaderboard.csv").read_text()
-    assert {line.split(",")[0] for line in board.splitlines()[1:]} == {"control", "mean_response"}
+    assert {line.split(",")[0] for line in board.splitlines()[1:]} == {"control"}
     assert (kedro.root / "data/08_reporting/demo/report.html").is_file()
+    assert "technical_duplicate" in result.stdout, "ends with the leaderboard"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--models=control,nope"], "unknown model 'nope'"),
+        (["--models=control", "--tasks=nope"], "unknown task 'nope'"),
+        (["--suite=nope"], "unknown suite 'nope'; choose one of: demo, paper"),
+        ([], "name the models"),
+        (["--models=control", "--seeds=a"], "seeds.0"),
+        (["--models=control", "--params=seed:1"], "--params gives seed; use --tasks, --models and --seeds"),
+        (["--models=control", "--params=trainer.max_epochs:0"], "max_epochs"),
+        (["--models=control", "--params=evaluation.metrics:rmsd"], "unknown metrics profile or metric 'rmsd'"),
+        (["--models=gears", "--params=hyperparameters:published"], "every model is left out"),
+        (["--models=control", "--gpus-per-cell=1"], "name one with --address"),
+    ],
+)
+def test_mistakes_in_a_benchmark_are_told_before_anything_runs(project, monkeypatch, options, message):
+    monkeypatch.chdir(project)
+    result = CliRunner().invoke(benchmark, options)
+    assert result.exit_code == 1, result.output
+    assert message in result.output
+    assert "making the data" not in result.output
+
+
+def test_a_suite_is_changed_by_options_and_can_be_printed(project, monkeypatch):
+    monkeypatch.chdir(project)
+    given = ["--suite=paper", "--tasks=norman19", "--models=gears,sams_vae", "--params=trainer.max_epochs:7"]
+    lines = CliRunner().invoke(benchmark, [*given, "--dry-run"]).stdout.splitlines()
+    params = "hyperparameters:published,trainer.max_epochs:7"
+    cells = [
+        f"kedro run --pipelines=modeling --params=task=norman19,model=sams_vae,seed={seed},{params}"
+        for seed in range(5)
+    ]
+    assert lines[1:-1] == cells
+    shared = "--params=task=norman19,trainer.max_epochs:7"
+    assert lines[0] == f"kedro run --pipelines=ingestion,splitting,preprocessing {shared}"
+    assert lines[-1] == f"kedro run --pipelines=evaluation,reporting {shared}"
 
 
 def test_benchmark_gives_a_models_parameters_to_its_stage_only(kedro):

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from perturbench.__main__ import evaluate
+from perturbench.cli import benchmark
 from perturbench.cli import run as run_command
 from perturbench.cli_data import data
 
@@ -49,9 +50,10 @@ def test_commands_exist(line, load_config, stages):
         assert load_config(env=context.params.get("env"), **params)["parameters"]["hparams"] is not None
         assert context.params["pipeline"] in (None, *stages)
     elif words[:2] == ["kedro", "benchmark"]:
-        options = dict(word.removeprefix("--").split("=") for word in words[2:])
-        for task in options["tasks"].split(","):
-            for model in options["models"].split(","):
+        options = benchmark.make_context("benchmark", words[2:]).params
+        suite = load_config()["suites"][options["suite"]] if options["suite"] else {"tasks": ["demo"]}
+        for task in options["tasks"] or suite["tasks"]:
+            for model in options["models"] or suite["models"][:1]:
                 assert load_config(task=task, model=model)["parameters"]
     elif words[:2] == ["perturbench", "data"]:
         assert words[2] in data.commands

@@ -1,12 +1,9 @@
-"""Project command line: ``kedro run`` also takes ``key:value``; ``kedro benchmark`` runs several models."""
+"""Project command line: ``kedro run`` also takes ``key:value``; ``kedro benchmark`` runs grids."""
 
 from __future__ import annotations
 
 import copy
-import itertools
 import re
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,10 +14,6 @@ from perturbench.errors import PerturbenchError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-
-#: Parameters of one model's stage, which the stages of all models do not take.
-_OF_A_MODEL = ("hparams", "hyperparameters", "search_space")
 
 
 @click.group(name="perturbench")
@@ -57,6 +50,7 @@ def _plain_errors(callback: Any) -> Callable[..., Any]:
     def run_plainly(*args: Any, **kwargs: Any) -> Any:
         from kedro.io.core import DatasetError
         from kedro.validation.exceptions import ParameterValidationError
+        from pydantic import ValidationError
 
         try:
             return callback(*args, **kwargs)
@@ -66,7 +60,7 @@ def _plain_errors(callback: Any) -> Callable[..., Any]:
             if (cause := _cause_of(error)) is None:
                 raise
             raise click.ClickException(str(cause)) from error
-        except ParameterValidationError as error:
+        except (ParameterValidationError, ValidationError) as error:
             raise click.ClickException(_without_pydantic_links(str(error))) from error
 
     return run_plainly
@@ -90,31 +84,25 @@ cli.add_command(run)
 
 
 @cli.command()
-@click.option("--tasks", default="demo", callback=split_string, help="Comma-separated tasks.")
-@click.option("--models", required=True, callback=split_string, help="Comma-separated models.")
-@click.option("--seeds", default="0", callback=split_string, help="Comma-separated seeds.")
+@click.option("--suite", help="A named grid of conf/base/suites.yml; the options below replace what it says.")
+@click.option("--tasks", default="", callback=split_string, help="Comma-separated tasks.  [default: demo]")
+@click.option("--models", default="", callback=split_string, help="Comma-separated models.")
+@click.option("--seeds", default="", callback=split_string, help="Comma-separated seeds.  [default: 0]")
 @click.option("--params", default="", help="More parameters for every run, as in kedro run.")
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Cells at once on this machine.")
+@click.option("--address", help="Run the cells on the Ray cluster there: auto or host:port.")
+@click.option("--gpus-per-cell", type=click.FloatRange(0), default=0, show_default=True, help="With --address.")
+@click.option("--dry-run", is_flag=True, help="Print the commands of what is not up to date, and run nothing.")
 @env_option
-def benchmark(tasks: list[str], models: list[str], seeds: list[str], params: str, env: str | None) -> None:
-    """Train and predict every task, model and seed, each in its own process; then evaluate and report each task."""
-    failed = []
-    for task in tasks:
-        shared = ",".join(item for item in params.split(",") if not item.startswith(_OF_A_MODEL))
-        if _kedro("ingestion,splitting,preprocessing", env, shared, task=task):
-            failed.append(f"{task}: data")
-            continue
-        for model, seed in itertools.product(models, seeds):
-            if _kedro("modeling", env, params, task=task, model=model, seed=seed):
-                failed.append(f"{task}/{model}/seed{seed}")
-        if _kedro("evaluation,reporting", env, shared, task=task):
-            failed.append(f"{task}: evaluation")
-    if failed:
-        raise click.ClickException(f"{len(failed)} runs failed: {', '.join(failed)}")
+def benchmark(**options: Any) -> None:
+    """Train and predict every task, model and seed that is not up to date, then evaluate and report each task.
+
+    Each cell of the grid is a process of its own, with its own log; one that fails does not stop the others.
+    """
+    from perturbench.grid.command import run_benchmark
+
+    _plain_errors(run_benchmark)(parse=_parse_params, **options)
 
 
-def _kedro(pipelines: str, env: str | None, params: str, **chosen: str) -> int:
-    """Run pipelines in a process of their own: tracking runs and GPU memory do not outlive it."""
-    items = [f"{key}={value}" for key, value in chosen.items()] + [item for item in params.split(",") if item]
-    command = [sys.executable, "-m", "kedro", "run", f"--pipelines={pipelines}", f"--params={','.join(items)}"]
-    click.secho(f"$ kedro {' '.join(command[3:])}", fg="blue")
-    return subprocess.run(command + ([f"--env={env}"] if env else []), check=False).returncode
+def _parse_params(text: str) -> dict[str, Any]:
+    return run.make_context("run", [f"--params={text}"]).params["params"] or {}

@@ -37,6 +37,10 @@ _MODEL_KEYS = {"like", "target", "data", "defaults", "published", "search_space"
 HYPERPARAMETERS = ("defaults", "published", "tuned")
 
 
+class NotPublishedError(PerturbenchError):
+    """Published hyperparameters were asked for, and there are none for the model and task."""
+
+
 class LayeredConfigLoader(OmegaConfigLoader):
     """Merge parameters in one order, whatever sets them, then resolve ``${...}``.
 
@@ -49,6 +53,7 @@ class LayeredConfigLoader(OmegaConfigLoader):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._base = self._env = None
         OmegaConf.register_resolver("params", self._select_param, replace=True)
         OmegaConf.register_resolver("root", self._project_path, replace=True)
         OmegaConf.register_resolver("stem", lambda path: Path(path).stem, replace=True)
@@ -66,7 +71,13 @@ class LayeredConfigLoader(OmegaConfigLoader):
         """Return the parameters of each task, as a run of it would get them."""
         self["parameters"]
         tasks = {**self._base.get("tasks", {}), **self._env.get("tasks", {})}
-        return {task: self._selected({**(self.runtime_params or {}), "task": task}) for task in sorted(tasks)}
+        return {task: self.of_a_run(task=task) for task in sorted(tasks)}
+
+    def of_a_run(self, **chosen: Any) -> dict[str, Any]:
+        """Return the parameters that a run would get that chooses a task, model or seed in addition."""
+        if self._base is None:
+            self["parameters"]
+        return self._selected({**(self.runtime_params or {}), **chosen})
 
     def _selected(self, runtime: dict[str, Any]) -> dict[str, Any]:
         merged = select_parameters(self._base, self._env, OmegaConf.create(runtime))
@@ -106,8 +117,8 @@ def select_parameters(base: DictConfig, env: DictConfig, runtime: DictConfig) ->
         raise PerturbenchError(
             f"unknown parameters in the environment's files: {listing(strange)}; known: {listing(base, 50)}."
         )
-    catalogue = OmegaConf.merge(base, env)
-    tasks, models = catalogue.pop("tasks", {}), catalogue.pop("models", {})
+    catalogue = OmegaConf.merge(*(_without_entries(layer) for layer in (base, env)))
+    tasks, models = _entries("tasks", base, env), _entries("models", base, env)
     known = [*catalogue, *OF_THE_MODEL]
     if unknown := sorted(set(runtime) - set(known)):
         raise PerturbenchError(f"unknown --params: {listing(unknown)}; known: {listing(known, 50)}.")
@@ -125,6 +136,15 @@ def select_parameters(base: DictConfig, env: DictConfig, runtime: DictConfig) ->
     chosen["search_space"] = {name: entry for name, entry in space.items() if entry is not None}
     chosen["hparams"] = _hyperparameters(chosen, model, env.get("hparams", {}), runtime.get("hparams", {}))
     return chosen
+
+
+def _without_entries(layer: DictConfig) -> DictConfig:
+    return OmegaConf.masked_copy(layer, [key for key in layer if key not in ("tasks", "models")])
+
+
+def _entries(kind: str, base: DictConfig, env: DictConfig) -> DictConfig:
+    """Return the entries of both layers; a merge copies all of them, which is slow, so only where there is one."""
+    return OmegaConf.merge(base.get(kind, {}), env[kind]) if kind in env else base.get(kind, {})
 
 
 def _with_parent(kind: str, name: str, entries: DictConfig, allowed: set[str], children: tuple = ()) -> DictConfig:
@@ -150,7 +170,7 @@ def _hyperparameters(chosen: DictConfig, model: DictConfig, *overrides: Any) -> 
         published = model.get("published") or {}
         name = next((name for name in (chosen.task, chosen.data.dataset) if name in published), None)
         if name is None:
-            raise PerturbenchError(
+            raise NotPublishedError(
                 f"no published hyperparameters of '{chosen.model}' for task '{chosen.task}'; there are some for: "
                 f"{listing(published)}. Use hyperparameters:defaults."
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,16 @@ def fingerprint_code(modules: Iterable[str] = ()) -> str:
     for path in [*sorted(folder.glob("*.py")), *(Path(file) for file in more if file)]:
         digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+def fingerprint_module(name: str) -> str:
+    """Return the fingerprint of a module's file, found without importing it; ``unknown`` if there is none."""
+    try:
+        spec = find_spec(name)
+    except (ImportError, ValueError):
+        spec = None
+    path = Path(spec.origin) if spec and spec.origin else None
+    return hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest() if path and path.is_file() else "unknown"
 
 
 def fingerprint_frame(frame: pd.DataFrame) -> str:

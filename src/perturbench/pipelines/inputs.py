@@ -1,7 +1,8 @@
-"""What stages share: the datamodule, and whether an artifact was made from the cells and split that are there now."""
+"""What stages share: the datamodule, the stamps of what they make, and whether those are of what is there now."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,15 @@ import pandas as pd
 
 from perturbench.config import DataConfig, PredictionConfig, TrainerConfig
 from perturbench.errors import PerturbenchError
-from perturbench.provenance import KEY, fingerprint_adata, fingerprint_array, fingerprint_frame
+from perturbench.provenance import (
+    KEY,
+    fingerprint_adata,
+    fingerprint_array,
+    fingerprint_frame,
+    fingerprint_module,
+    fingerprint_parameters,
+    stamp,
+)
 
 if TYPE_CHECKING:
     from perturbench.data import PerturbationDataModule
@@ -32,9 +41,14 @@ def embedding_input(prepared: ad.AnnData, embedding_key: str | None) -> dict[str
     from perturbench.data.encoding import require_embedding
 
     require_embedding(prepared, embedding_key)
-    return (
-        {} if embedding_key is None else {_EMBEDDING + embedding_key: fingerprint_array(prepared.obsm[embedding_key])}
-    )
+    if embedding_key is None:
+        return {}
+    return {embedding_name(embedding_key): fingerprint_array(prepared.obsm[embedding_key])}
+
+
+def embedding_name(embedding_key: str) -> str:
+    """Return the name that stamps have an embedding under."""
+    return _EMBEDDING + embedding_key
 
 
 def used_embedding(made_by: Mapping[str, Any]) -> str | None:
@@ -58,6 +72,30 @@ def require_fresh(checkpoint: Mapping[str, Any], prepared: ad.AnnData, split: pd
             f"--pipeline=modeling --params=task:{made_by['task']},model:{made_by['model']},seed:{made_by['seed']}"
         )
     return made_by
+
+
+def training_stamp(
+    inputs: Mapping[str, str],
+    data: DataConfig,
+    trainer: TrainerConfig,
+    model_target: str,
+    hparams: Mapping[str, Any],
+    **cell: Any,
+) -> dict[str, Any]:
+    """Return the stamp of a checkpoint: task, model and seed, what it is trained on, how, and by which code."""
+    parameters = [data.model_dump(exclude={"source", "card"}), trainer, model_target, hparams]
+    return stamp(
+        **cell,
+        inputs=dict(inputs),
+        parameters=fingerprint_parameters(parameters),
+        code=fingerprint_module(model_target.rpartition(".")[0]),
+        hparams=dict(hparams),
+    )
+
+
+def prediction_stamp(made_by: Mapping[str, Any], prediction: PredictionConfig) -> dict[str, Any]:
+    """Return the stamp of the predictions of a checkpoint; h5ad holds hyperparameters as JSON."""
+    return {**made_by, "prediction": prediction.model_dump_json(), "hparams": json.dumps(made_by["hparams"])}
 
 
 def make_datamodule(

@@ -11,6 +11,7 @@ from perturbench.analysis.anchors import NULL
 from perturbench.analysis.figures.theme import ARROWS, MAX_PANELS
 from perturbench.analysis.leaderboard import format_leaderboard, metric_names
 from perturbench.analysis.metrics import available_metrics
+from perturbench.analysis.paper import beside_published, published_results
 from perturbench.analysis.report import tables
 from perturbench.analysis.report.page import Section
 from perturbench.analysis.report.verdict import LEVEL, Best, better_than_baseline, find_best, headline, verdicts
@@ -67,6 +68,13 @@ def leaderboard(
         "figure": figure,
     }
     return Section("Leaderboard", "leaderboard.html.jinja", content)
+
+
+def published(board: pd.DataFrame, task: str) -> Section | None:
+    """Set values beside the paper's, where it has the task; see :func:`perturbench.analysis.paper.beside_published`."""
+    rows = tables.records(beside_published(board, task))
+    content = {"rows": rows, "source": published_results()["source"]}
+    return Section("Published", "published.html.jinja", content) if rows else None
 
 
 def perturbations(figure: go.Figure, metrics: Sequence[str]) -> Section:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import anndata as ad
@@ -10,8 +9,14 @@ import pandas as pd
 
 from perturbench.config import DataConfig, PredictionConfig, TrainerConfig
 from perturbench.errors import PerturbenchError
-from perturbench.pipelines.inputs import current_inputs, make_datamodule, require_fresh
-from perturbench.provenance import KEY, fingerprint_parameters, stamp
+from perturbench.pipelines.inputs import (
+    current_inputs,
+    make_datamodule,
+    prediction_stamp,
+    require_fresh,
+    training_stamp,
+)
+from perturbench.provenance import KEY, fingerprint_parameters
 
 
 def train(
@@ -43,14 +48,7 @@ def train(
             f"kedro run --pipeline=preprocessing --params=task:{task}"
         )
     datamodule = make_datamodule(prepared, split, data, trainer, prediction, seed)
-    made_by = stamp(
-        task=task,
-        model=model,
-        seed=seed,
-        inputs=inputs,
-        parameters=fingerprint_parameters([data.model_dump(exclude={"source"}), trainer, model_target, hparams]),
-        hparams=hparams,
-    )
+    made_by = training_stamp(inputs, data, trainer, model_target, hparams, task=task, model=model, seed=seed)
     L.seed_everything(seed, workers=True, verbose=False)
     network = build_model(model_target, datamodule.context, hparams)
     checkpoint = fit(
@@ -82,6 +80,5 @@ def predict(
     made_by = require_fresh(checkpoint, prepared, split)
     datamodule = make_datamodule(prepared, split, data, trainer, prediction, made_by["seed"])
     cells = predict_cells(load_model(checkpoint), datamodule, prediction.part, accelerator=trainer.accelerator)
-    cells.uns[KEY] = {**made_by, "prediction": prediction.model_dump_json()}
-    cells.uns[KEY]["hparams"] = json.dumps(made_by["hparams"])
+    cells.uns[KEY] = prediction_stamp(made_by, prediction)
     return {f"{made_by['model']}/seed{made_by['seed']}": cells}

@@ -100,6 +100,7 @@ def write_report(
     series = [[task for task in run if run[task] is known] for known in (True, False)]
     shown = [
         sections.leaderboard(leaderboard, leaderboard_plot, anchors, comparisons, baseline_tests),
+        sections.published(leaderboard, task),
         sections.perturbations(scores_plot, metrics),
         sections.states(state_scores, metrics, models),
         sections.similarities(similarity_plot),

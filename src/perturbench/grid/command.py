@@ -1,0 +1,118 @@
+"""What ``kedro benchmark`` does with its options."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from perturbench.errors import PerturbenchError
+from perturbench.grid.benchmark import Benchmark, commands, plan
+from perturbench.grid.on_ray import run_on_ray
+from perturbench.grid.processes import run_local
+from perturbench.grid.progress import Progress
+from perturbench.grid.suites import choose
+from perturbench.grid.task import Params, TaskOfGrid, load_suites
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from perturbench.grid.benchmark import Runner
+
+_CHOSEN = ("task", "model", "seed")
+
+
+def run_benchmark(
+    parse: Callable[[str], dict[str, Any]],
+    suite: str | None,
+    tasks: list[str],
+    models: list[str],
+    seeds: list[str],
+    params: str,
+    env: str | None,
+    jobs: int,
+    address: str | None,
+    gpus_per_cell: float,
+    dry_run: bool,
+) -> None:
+    """Run a grid, or print its commands; see the options of ``kedro benchmark``.
+
+    Raises
+    ------
+    PerturbenchError
+        If an option cannot be used; before anything runs.
+    ClickException
+        If something failed, with all that did and why.
+    """
+    root, env = _project_folder(), env or os.environ.get("KEDRO_ENV")
+    sys.path.append(str(root))  # models and metrics of the user's own
+    if gpus_per_cell and not address:
+        raise PerturbenchError("--gpus-per-cell is for a Ray cluster; name one with --address.")
+    if suite is None and not models:
+        raise PerturbenchError("name the models: --models=latent_additive,linear_additive, or a grid: --suite=demo")
+    grid = choose(load_suites(root, env), suite, params, tasks=tasks, models=models, seeds=seeds)
+    nested = parse(grid.params)
+    if chosen := [name for name in _CHOSEN if name in nested]:
+        raise PerturbenchError(f"--params gives {', '.join(chosen)}; use --tasks, --models and --seeds.")
+    given = Params(tuple(item for item in grid.params.split(",") if item), nested)
+    of_grid = {name: TaskOfGrid(root, name, given, env, _variables(jobs)) for name in dict.fromkeys(grid.tasks)}
+    cells, left_out = plan(grid, of_grid)
+    if dry_run:
+        click.echo("\n".join(commands(cells, of_grid)))
+        return
+    for line in left_out:
+        click.echo(line)
+    run: Runner = (
+        partial(run_on_ray, address=address, gpus=gpus_per_cell) if address else partial(run_local, at_once=jobs)
+    )
+    with Progress(cells) as progress:
+        benchmark = Benchmark(cells, of_grid, run, progress)
+        _until_interrupted(benchmark)
+    _show(benchmark, of_grid)
+
+
+def _project_folder() -> Path:
+    from kedro.utils import find_kedro_project
+
+    return Path(find_kedro_project(Path.cwd()) or Path.cwd())
+
+
+def _variables(jobs: int) -> dict[str, str]:
+    """Return the environment of cells: what a cluster's machines do not have, and threads that share the CPUs."""
+    ours = {name: value for name, value in os.environ.items() if name.startswith(("PERTURBENCH_", "MLFLOW_"))}
+    threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))} if jobs > 1 else {}
+    return threads | {name: os.environ[name] for name in threads if name in os.environ} | ours
+
+
+def _until_interrupted(benchmark: Benchmark) -> None:
+    """Run; end like at an interrupt if the process is told to end."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        benchmark()
+    except KeyboardInterrupt:
+        raise click.ClickException("stopped; the same command goes on with what is not done.") from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _show(benchmark: Benchmark, tasks: dict[str, TaskOfGrid]) -> None:
+    """Print the leaderboards and where the reports are; raise if something failed, with why."""
+    import pandas as pd
+
+    from perturbench.analysis.leaderboard import print_leaderboard
+
+    for name in benchmark.reported:
+        task = tasks[name]
+        print_leaderboard(pd.read_csv(task.path("leaderboard")), task.title, pd.read_csv(task.path("anchors")))
+        click.echo(f"report: {task.path('report')}")
+    if benchmark.failures:
+        raise click.ClickException(_summary([f"{name}: {why}" for name, why in benchmark.failures.items()]))
+
+
+def _summary(failures: Sequence[str]) -> str:
+    return "\n".join([f"{len(failures)} failed:", *failures])

@@ -1,0 +1,69 @@
+"""Run processes on a Ray cluster; its machines see the project's folder under the same path."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from perturbench.errors import PerturbenchError
+from perturbench.grid.processes import Outcome, execute
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+
+    from perturbench.grid.processes import Job
+
+_PATIENCE = 15.0
+
+
+def run_on_ray(jobs: Sequence[Job], address: str, gpus: float = 0) -> Generator[tuple[Job, Outcome]]:
+    """Run jobs on a cluster, as many at once as it has CPUs and GPUs for; yield each when it has ended.
+
+    Parameters
+    ----------
+    jobs
+        What to run. A job that a machine is lost under has the exit status 1.
+    address
+        Of the cluster: ``auto`` or ``host:port``.
+    gpus
+        GPUs per job.
+
+    Raises
+    ------
+    PerturbenchError
+        If Ray is not installed or there is no cluster at the address.
+    """
+    ray = _connect(address)
+    remote = ray.remote(num_cpus=1, num_gpus=gpus)(execute)
+    running = {}
+    try:
+        running = {remote.remote(job): job for job in jobs}
+        while running:
+            (ended, *_), _ = ray.wait(list(running))
+            job = running.pop(ended)
+            try:
+                yield job, ray.get(ended)
+            except ray.exceptions.RayError as error:
+                job.log.parent.mkdir(parents=True, exist_ok=True)
+                with job.log.open("a") as log:
+                    log.write(f"RayError: {' '.join(str(error).split())}\n")
+                yield job, Outcome(1, 0.0)
+    finally:
+        for reference in running:
+            ray.cancel(reference)
+        if running:
+            ray.wait(list(running), num_returns=len(running), timeout=_PATIENCE)
+        ray.shutdown()
+
+
+def _connect(address: str) -> Any:
+    try:
+        import ray
+    except ImportError as error:
+        raise PerturbenchError("--address needs Ray: pip install 'perturbench[ray]'.") from error
+    try:
+        ray.init(address, log_to_driver=False, logging_level="ERROR")
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise PerturbenchError(
+            f"there is no Ray cluster at '{address}': {error}. Start one with: ray start --head"
+        ) from error
+    return ray

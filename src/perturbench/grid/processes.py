@@ -1,0 +1,118 @@
+"""Run processes, one after another or several at a time, each with its output in a file of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shlex
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Mapping, Sequence
+    from pathlib import Path
+
+_PATIENCE = 10.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """A process of the project: its name, the arguments of ``kedro``, the project's folder, and where output goes."""
+
+    name: str
+    arguments: tuple[str, ...]
+    folder: Path
+    log: Path
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def command(self) -> str:
+        """Return what a person would type."""
+        return shlex.join(["kedro", *self.arguments])
+
+    @property
+    def shown_log(self) -> str:
+        """Return the path of the log, seen from the project's folder."""
+        return os.path.relpath(self.log, self.folder)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a process ended: its exit status (negative: the signal that killed it) and the seconds it took."""
+
+    code: int
+    seconds: float
+
+
+def execute(job: Job, stop: threading.Event | None = None) -> Outcome:
+    """Run a process to its end; end it early if ``stop`` is set, or if this process is interrupted."""
+    job.log.parent.mkdir(parents=True, exist_ok=True)
+    start = time.monotonic()
+    # Wide enough that the log's last line is the whole message.
+    variables = {**os.environ, "COLUMNS": "400", **job.variables}
+    with job.log.open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "kedro", *job.arguments],
+            cwd=job.folder,
+            env=variables,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            while process.poll() is None and not (stop and stop.is_set()):
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(0.2)
+        finally:
+            _end(process)
+    return Outcome(process.returncode, time.monotonic() - start)
+
+
+def run_local(jobs: Sequence[Job], at_once: int = 1) -> Generator[tuple[Job, Outcome]]:
+    """Run jobs on this machine, some at once; yield each when it has ended.
+
+    When the caller stops early, as at an interrupt, running processes are ended and no other is started.
+    """
+    stop = threading.Event()
+    with ThreadPoolExecutor(at_once) as pool:
+        try:
+            running = {pool.submit(execute, job, stop): job for job in jobs}
+            for future in as_completed(running):
+                yield running[future], future.result()
+        finally:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+
+
+def failure_of(job: Job, outcome: Outcome) -> str:
+    """Return why a process failed, in one line."""
+    if outcome.code < 0:
+        return f"killed by signal {-outcome.code}"
+    lines = job.log.read_text(errors="replace").splitlines() if job.log.is_file() else []
+    return last_error(lines) or f"exit status {outcome.code}"
+
+
+def last_error(lines: Sequence[str]) -> str:
+    """Return the last line of a log that tells of an error, else the last line."""
+    said = [line.strip() for line in lines if line.strip()]
+    errors = [line for line in said if _ERROR.match(line)]
+    return (errors or said or [""])[-1].removeprefix("Error: ")
+
+
+_ERROR = re.compile(r"(Error|[\w.]+(Error|Exception|Interrupt)): ")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

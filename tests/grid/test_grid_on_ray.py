@@ -1,0 +1,38 @@
+"""The grid on a Ray cluster of two machines, which are two processes here."""
+
+import sys
+
+import pytest
+from ray.cluster_utils import Cluster
+
+from perturbench.errors import PerturbenchError
+from perturbench.grid.on_ray import run_on_ray
+from perturbench.grid.processes import Job
+
+
+@pytest.fixture
+def cluster():
+    running = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    running.add_node(num_cpus=1)
+    yield running
+    running.shutdown()
+
+
+def test_cells_run_on_the_cluster_and_failures_are_told(cluster, kedro):
+    given = ["--models=control,latent_additive_scgpt,mean_response", f"--address={cluster.address}", "--env=test"]
+    result = kedro("benchmark", *given, check=False)
+    assert result.returncode == 1
+    assert "1 failed:\ndemo/latent_additive_scgpt/seed0: " in result.stderr
+    assert "embedding 'X_scgpt' is not in obsm" in result.stderr
+    assert "demo/control/seed0: done" in result.stdout
+    assert (kedro.root / "data/07_model_output/demo/mean_response/seed0.h5ad").is_file()
+    assert (kedro.root / "data/08_reporting/demo/report.html").is_file()
+
+
+def test_without_a_cluster_or_without_ray_the_fix_is_told(tmp_path, monkeypatch):
+    job = Job("x", ("--version",), tmp_path, tmp_path / "x.log")
+    with pytest.raises(PerturbenchError, match=r"there is no Ray cluster at '127\.0\.0\.1:9'"):
+        list(run_on_ray([job], "127.0.0.1:9"))
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(PerturbenchError, match=r"pip install 'perturbench\[ray\]'"):
+        list(run_on_ray([job], "auto"))

@@ -1,0 +1,109 @@
+"""Real grids of small models: what is killed runs again, what changed runs again, and nothing else does."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from perturbench.cli import benchmark
+
+SCREEN = {"n_cells": 600, "n_genes": 30, "n_states": 2, "n_singles": 6, "n_doubles": 3}
+SIMULATION = ",".join(f"data.source.simulation.{name}:{value}" for name, value in SCREEN.items())
+PARAMS = f"{SIMULATION},splitter.max_heldout_fraction_per_covariate:0.5"
+
+
+@pytest.fixture
+def grid(project_copy):
+    return Grid(project_copy)
+
+
+class Grid:
+    """A grid in a copy of the project."""
+
+    def __init__(self, root):
+        self.root = root
+        self.reports = root / "data/08_reporting/simulated"
+
+    def arguments(self, *options, params=PARAMS):
+        return ["--tasks=simulated", "--models=control,ridge", f"--params={params}", *options]
+
+    def start(self, *options):
+        command = [sys.executable, "-m", "kedro", "benchmark", *self.arguments(*options)]
+        # A session of its own, so that it can be killed with all its processes.
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "start_new_session": True}
+        return subprocess.Popen(command, cwd=self.root, **pipes)
+
+    def run(self, **others):
+        with contextlib.chdir(self.root):
+            result = CliRunner().invoke(benchmark, self.arguments(**others))
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    def wait_for(self, process, name):
+        """Wait until a cell has been started."""
+        for _ in range(2400):
+            if (self.reports / f"logs/{name}.log").exists():
+                return
+            assert process.poll() is None, process.stdout.read()
+            time.sleep(0.05)
+        raise AssertionError(f"{name} was never started")
+
+    def evaluated(self):
+        log = pd.read_csv(self.reports / "evaluation_log.csv").set_index("prediction")
+        return (log["status"] + ": " + log["reason"]).to_dict()
+
+
+def states(text):
+    """Return the state that each cell of a grid ended in."""
+    ended = [line.split("] simulated/")[1] for line in text.splitlines() if "] simulated/" in line]
+    return {line.partition("/")[0]: line.partition(": ")[2].partition(" (")[0] for line in ended}
+
+
+def test_a_killed_grid_goes_on_and_what_changed_runs_again(grid):
+    process = grid.start()
+    grid.wait_for(process, "ridge-seed0")
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert not (grid.reports / "leaderboard.csv").exists()
+    text = grid.run()
+    assert "making the data" not in text
+    assert states(text) == {"control": "up to date", "ridge": "done"}
+    board = pd.read_csv(grid.reports / "leaderboard.csv")
+    assert set(board["model"]) == {"control", "ridge"}
+
+    # Another default of one model.
+    (grid.root / "conf/local/parameters.yml").write_text("models: {ridge: {defaults: {penalty: 1.0}}}\n")
+    text = grid.run()
+    assert "simulated/ridge/seed0: changed: parameters, hyperparameters" in text
+    assert states(text) == {"control": "up to date", "ridge": "done"}
+    assert grid.evaluated() == {
+        "control/seed0": "up to date: nothing changed",
+        "ridge/seed0": "evaluated: changed: prediction",
+    }
+
+    text = grid.run(params=f"{PARAMS},splitter.seed:7")
+    assert "simulated: making the data" in text
+    for model in ("control", "ridge"):
+        assert f"simulated/{model}/seed0: changed: split" in text
+    assert set(states(text).values()) == {"done"}
+    assert set(grid.evaluated().values()) == {"evaluated: changed: prediction, reference"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_grid_leaves_no_process_behind(grid, number):
+    process = grid.start("--jobs=2")
+    grid.wait_for(process, "control-seed0")
+    os.kill(process.pid, number)
+    text, _ = process.communicate()
+    assert process.returncode == 1
+    assert "stopped; the same command goes on with what is not done" in text
+    assert "Traceback" not in text
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+    assert not list((grid.root / "data/07_model_output").rglob("*.h5ad"))
