@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import anndata as ad
 import numpy as np
-import scipy.sparse as sp
 
 from perturbench.analysis.aggregation import GroupSums
 from perturbench.analysis.gene_selection import DifferentiallyExpressed, HighlyVariable
+from perturbench.analysis.normalisation import count_blocks, depths_of, log_normalised
 from perturbench.data.groups import Groups, Keys
 from perturbench.data.stacking import stack_rows
 from perturbench.errors import PerturbenchError, listing, require_choice
@@ -18,9 +18,9 @@ from perturbench.errors import PerturbenchError, listing, require_choice
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import scipy.sparse as sp
+
 logger = logging.getLogger(__name__)
-#: Cells per block; what is computed of a block takes several times its memory.
-_ROWS = 4096
 
 
 def prepare(
@@ -84,14 +84,9 @@ def prepare(
     n_seen = int(seen.sum())
     # Finding genes is the slow step, and changes nothing once every gene is kept.
     everything = n_top_genes >= n_seen
-    variable = _highly_variable(sums, seen) if n_top_genes and not everything else None
+    variable = _highly_variable(sums, seen, batches) if n_top_genes and not everything else None
     differing = DifferentiallyExpressed(groups, fit, n_seen) if n_de_genes and not everything else None
-    if variable or differing:
-        for rows, counts in _blocks(adata.X, seen):
-            if variable:
-                variable.add(counts, batches[rows])
-            if differing:
-                differing.add(_log_normalised(counts, _depths(counts), target_sum), differing.codes[rows])
+    _feed(variable, differing, adata.X, seen, target_sum)
     why = {
         "highly_variable": variable.chosen(n_top_genes) if variable else np.full(n_seen, everything),
         "perturbed": adata.var_names[seen].isin(_singles(groups, fit)) & keep_perturbed_genes,
@@ -103,12 +98,8 @@ def prepare(
             f"no gene is kept with n_top_genes={n_top_genes}, n_de_genes={n_de_genes}, "
             f"keep_perturbed_genes={keep_perturbed_genes}; raise preprocessing.n_top_genes."
         )
-    logger.info(
-        "kept %d of %d genes (%s)",
-        kept.sum(),
-        adata.n_vars,
-        ", ".join(f"{reason.sum()} {name.replace('_', ' ')}" for name, reason in why.items()),
-    )
+    reasons = ", ".join(f"{reason.sum()} {name.replace('_', ' ')}" for name, reason in why.items())
+    logger.info("kept %d of %d genes (%s)", kept.sum(), adata.n_vars, reasons)
     prepared = _annotation(adata, np.flatnonzero(seen)[kept])
     prepared.var = prepared.var.assign(**{name: reason[kept] for name, reason in why.items()})
     prepared.layers["counts"], prepared.X = _kept(adata, seen, kept, target_sum)
@@ -142,36 +133,24 @@ def _states_of(groups: Groups, fit: np.ndarray) -> np.ndarray:
 
 
 def _singles(groups: Groups, fit: np.ndarray) -> set[str]:
-    return {
-        single
-        for code in np.unique(groups.condition_codes[fit])
-        for single in groups.keys.singles(groups.conditions[code])
-    }
+    conditions = (groups.conditions[code] for code in np.unique(groups.condition_codes[fit]))
+    return {single for condition in conditions for single in groups.keys.singles(condition)}
 
 
 def _count(x: Any, batches: np.ndarray) -> tuple[np.ndarray, GroupSums]:
     """Return in how many cells of any batch each gene is seen, ``(n_genes,)``, and the sums of counts per batch."""
     n_cells_with = np.zeros(x.shape[1], dtype=np.int64)
     sums = GroupSums(batches.max(initial=-1) + 1, x.shape[1], squares=True)
-    for rows, counts in _blocks(x):
-        inside = batches[rows] >= 0
-        fitted = counts if inside.all() else counts[inside]
-        n_cells_with += np.bincount(fitted.indices[fitted.data > 0], minlength=x.shape[1])
-        sums.add(fitted, batches[rows][inside])
+    for rows, counts in count_blocks(x):
+        inside = np.repeat(batches[rows] >= 0, np.diff(counts.indptr))
+        n_cells_with += np.bincount(counts.indices[inside & (counts.data > 0)], minlength=x.shape[1])
+        sums.add(counts, batches[rows])
     return n_cells_with, sums
 
 
-def _blocks(x: Any, genes: np.ndarray | None = None) -> Iterator[tuple[slice, sp.csr_matrix]]:
-    """Yield slices of rows and their counts of the genes, CSR float32, so that a backed matrix is never read whole."""
-    for start in range(0, x.shape[0], _ROWS):
-        rows = slice(start, min(start + _ROWS, x.shape[0]))
-        block = sp.csr_matrix(x[rows], dtype=np.float32)
-        yield rows, block if genes is None or genes.all() else block[:, np.flatnonzero(genes)]
-
-
-def _highly_variable(sums: GroupSums, seen: np.ndarray) -> HighlyVariable:
+def _highly_variable(sums: GroupSums, seen: np.ndarray, batches: np.ndarray) -> HighlyVariable:
     try:
-        return HighlyVariable(sums.means[:, seen], sums.variances[:, seen], sums.counts)
+        return HighlyVariable(sums.means[:, seen], sums.variances[:, seen], sums.counts, batches)
     except ValueError as error:
         raise PerturbenchError(
             f"highly variable genes cannot be found among {seen.sum()} genes of {sums.counts.sum()} cells ({error}); "
@@ -179,19 +158,21 @@ def _highly_variable(sums: GroupSums, seen: np.ndarray) -> HighlyVariable:
         ) from error
 
 
-def _depths(counts: sp.csr_matrix) -> np.ndarray:
-    return (counts @ np.ones(counts.shape[1])).astype(np.float32)
-
-
-def _log_normalised(counts: sp.csr_matrix, depths: np.ndarray, target_sum: float) -> sp.csr_matrix:
-    """Return what ``scanpy.pp.normalize_total`` and ``log1p`` do, with the depth ``(n_cells,)`` of other genes too.
-
-    Positions of the values are shared with ``counts``, not copied.
-    """
-    values = np.repeat(depths / np.float32(target_sum), np.diff(counts.indptr))
-    np.divide(counts.data, values, out=values)
-    np.log1p(values, out=values)
-    return sp.csr_matrix((values, counts.indices, counts.indptr), counts.shape)
+def _feed(
+    variable: HighlyVariable | None,
+    differing: DifferentiallyExpressed | None,
+    x: Any,
+    seen: np.ndarray,
+    target_sum: float,
+) -> None:
+    """Read the counts once for both selections."""
+    if variable is None and differing is None:
+        return
+    for rows, counts in count_blocks(x, seen):
+        if variable is not None:
+            variable.add(counts, rows)
+        if differing is not None:
+            differing.add(log_normalised(counts, depths_of(counts), target_sum), rows)
 
 
 def _kept(
@@ -201,8 +182,8 @@ def _kept(
     depths = np.zeros(adata.n_obs, dtype=np.float32)
 
     def blocks() -> Iterator[sp.csr_matrix]:
-        for rows, counts in _blocks(adata.X, seen):
-            depths[rows] = _depths(counts)
+        for rows, counts in count_blocks(adata.X, seen):
+            depths[rows] = depths_of(counts)
             yield counts if kept.all() else counts[:, np.flatnonzero(kept)]
 
     counts = stack_rows(blocks(), int(kept.sum()))
@@ -212,7 +193,7 @@ def _kept(
             f"{len(names)} of {adata.n_obs} cells have no counts in the kept genes: {listing(names)}; "
             "drop them from the source."
         )
-    return counts, _log_normalised(counts, depths, target_sum)
+    return counts, log_normalised(counts, depths, target_sum)
 
 
 def _annotation(adata: ad.AnnData, genes: np.ndarray) -> ad.AnnData:
