@@ -90,14 +90,19 @@ class GroupSums:
         with np.errstate(invalid="ignore", divide="ignore"):
             return self.sums / self.counts[:, None]
 
-    @property
-    def variances(self) -> np.ndarray:
-        """Unbiased variance of expression per group, ``(n_groups, n_genes)``; needs ``squares``."""
+    def moments(self, group: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and unbiased variance of one group, ``(n_genes,)`` each; a single cell varies by 0.
+
+        Raises
+        ------
+        ValueError
+            If squares are not summed.
+        """
         if self.squares is None:
-            raise ValueError("squares are not summed")
-        n_cells = self.counts[:, None]
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return (self.squares / n_cells - self.means**2) * (n_cells / np.maximum(n_cells - 1, 1))
+            raise ValueError("variances need GroupSums(squares=True)")
+        n_cells = self.counts[group]
+        means = self.sums[group] / n_cells
+        return means, (self.squares[group] / n_cells - means**2) * (n_cells / max(n_cells - 1, 1))
 
 
 def blocks(x: Any, n_rows: int = _ROWS) -> Iterator[tuple[slice, Any]]:

@@ -22,10 +22,10 @@ class HighlyVariable:
 
     Parameters
     ----------
-    means, variances
-        Of the counts in each batch, ``(n_batches, n_genes)``.
-    n_cells
-        Cells of each batch, ``(n_batches,)``.
+    sums
+        Sums and squares of the counts per batch, of all genes.
+    genes
+        Which of them are compared.
     batches
         Batch of each cell, ``(n_cells,)``; -1 for cells that genes are not selected on.
 
@@ -35,9 +35,11 @@ class HighlyVariable:
         If the loess cannot be fitted: too few genes vary in a batch.
     """
 
-    def __init__(self, means: np.ndarray, variances: np.ndarray, n_cells: np.ndarray, batches: np.ndarray) -> None:
-        self._batches, self._n_cells, self._means = batches, n_cells[:, None], means
-        self._std = np.stack([_expected_std(*batch) for batch in zip(means, variances, strict=True)])
+    def __init__(self, sums: GroupSums, genes: np.ndarray, batches: np.ndarray) -> None:
+        self._batches, self._n_cells = batches, sums.counts[:, None]
+        moments = np.array([sums.moments(batch) for batch in range(len(sums.counts))])[..., genes]
+        self._means = moments[:, 0]
+        self._std = np.stack([_expected_std(means, variances) for means, variances in moments])
         self._limits = self._std * np.sqrt(self._n_cells) + self._means
         self._clipped = GroupSums(*self._means.shape, squares=True)
 
@@ -91,14 +93,16 @@ class DifferentiallyExpressed:
 
     def chosen(self, n_de_genes: int) -> np.ndarray:
         """Return which genes are among the ``n_de_genes`` of any perturbation and state, ``(n_genes,)``."""
-        means, errors = self._sums.means, self._sums.variances / self._sums.counts[:, None]
-        n_top = min(n_de_genes, means.shape[1])
-        mask = np.zeros(means.shape[1], dtype=bool)
+        n_genes, n_cells = self._sums.sums.shape[1], self._sums.counts
+        n_top = min(n_de_genes, n_genes)
+        mask = np.zeros(n_genes, dtype=bool)
         controls = dict(zip(self._states[self._is_control], np.flatnonzero(self._is_control), strict=True))
         for tested in np.flatnonzero(~self._is_control):
             control = controls[self._states[tested]]
+            (mean, variance), (control_mean, control_variance) = map(self._sums.moments, (tested, control))
             with np.errstate(invalid="ignore", divide="ignore"):
-                scores = np.abs(means[tested] - means[control]) / np.sqrt(errors[tested] + errors[control])
+                error = np.sqrt(variance / n_cells[tested] + control_variance / n_cells[control])
+                scores = np.abs(mean - control_mean) / error
             # Genes without any variance, as in scanpy.
             scores[np.isnan(scores)] = 0
             mask[np.argpartition(scores, -n_top)[-n_top:]] = True

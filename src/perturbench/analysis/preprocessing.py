@@ -150,7 +150,7 @@ def _count(x: Any, batches: np.ndarray) -> tuple[np.ndarray, GroupSums]:
 
 def _highly_variable(sums: GroupSums, seen: np.ndarray, batches: np.ndarray) -> HighlyVariable:
     try:
-        return HighlyVariable(sums.means[:, seen], sums.variances[:, seen], sums.counts, batches)
+        return HighlyVariable(sums, seen, batches)
     except ValueError as error:
         raise PerturbenchError(
             f"highly variable genes cannot be found among {seen.sum()} genes of {sums.counts.sum()} cells ({error}); "
