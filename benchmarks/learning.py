@@ -13,7 +13,7 @@ import lightning as L
 import numpy as np
 import pandas as pd
 
-from perturbench.analysis import evaluate, prepare
+from perturbench.analysis import Prediction, Reference, collapse_diagnostics, evaluate, prepare
 from perturbench.data import PerturbationDataModule, simulate
 from perturbench.data.groups import Keys
 from perturbench.data.splits import SplitRules, split_cells
@@ -61,12 +61,16 @@ def train(target, hparams, datamodule, seed=0, **options):
 
     L.seed_everything(seed, verbose=False)
     model = build_model(target, datamodule.context, hparams)
-    options = {"max_epochs": 60, "patience": 15, "accelerator": "cpu", "seed": seed} | options
+    options = {"max_epochs": 150, "patience": 30, "accelerator": "cpu", "seed": seed} | options
     return predict(load_model(fit(model, datamodule, **options)), datamodule, accelerator="cpu")
 
 
 def learn(models, seed=0, **options):
-    """Return a table of scores, one row per model; ``models`` has targets and hyperparameters by name."""
+    """Return a table of scores, one row per model; ``models`` has targets and hyperparameters by name.
+
+    ``similarity`` is the mean cosine between the effects predicted for different perturbations, 1 if collapsed;
+    ``signs`` the share of strong true effects whose sign is predicted.
+    """
     cells, split = screen(seed)
     datamodule = PerturbationDataModule(cells, split, KEYS, batch_size=256, seed=seed, max_control_cells=200)
     predictions = {name: train(*model, datamodule, seed, **options) for name, model in models.items()}
@@ -75,7 +79,10 @@ def learn(models, seed=0, **options):
     pairs = datamodule.pairs("test")
     truth = true_changes(cells, pairs)
     strong = np.abs(truth) >= STRONG
+    reference = Reference(observed, KEYS)
     for name, predicted in predictions.items():
+        collapse = collapse_diagnostics(reference, Prediction.from_adata(predicted, reference, name, "clip"))
+        table.loc[name, "similarity"] = collapse.mean_similarity_predicted
         change = np.array([mean_of(predicted, pair) - mean_of(observed, (pair[0], "control")) for pair in pairs])
         table.loc[name, "signs"] = (np.sign(change) == np.sign(truth))[strong].mean()
     return table

@@ -158,6 +158,18 @@ def test_cell_is_predicted_alike_alone_and_among_others(checkpoints, module, nam
     assert alone.numpy() == pytest.approx(together.numpy(), rel=1e-4, abs=1e-5)
 
 
+@all_models
+def test_example_is_predicted_as_in_its_batch(checkpoints, module, name):
+    model = load_model(checkpoints[name])
+    for dataset in (module.counterfactuals(), module.observed("val")):
+        with torch.no_grad():
+            batch = model(dataset[:5])
+            one = model(dataset[3])
+        assert one.shape == (module.adata.n_vars,)
+        if dataset[3].gene_expression is None:  # an observed cell alone draws another control
+            assert one.numpy() == pytest.approx(batch[3].numpy(), rel=1e-4, abs=1e-5)
+
+
 @pytest.mark.parametrize("n_covariates", COVARIATES)
 @all_models
 def test_any_number_of_covariates(make, name, n_covariates):

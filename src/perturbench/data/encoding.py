@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, TypedDict
 
 import numpy as np
+import torch
 
 from perturbench.data.groups import Keys
+from perturbench.data.types import Batch
 from perturbench.errors import PerturbenchError, listing
 
 if TYPE_CHECKING:
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     import anndata as ad
 
     from perturbench.data.groups import Groups, State
+    from perturbench.data.types import Example
 
 Unknown = Literal["error", "ignore"]
 
@@ -122,6 +125,36 @@ def multi_hot(conditions: Sequence[str], context: Context, unknown: Unknown = "e
     for row, names in enumerate(singles):
         encoded[row, [column[name] for name in names if name in column]] = 1.0
     return encoded
+
+
+def encode_example(example: Example, context: Context) -> Batch:
+    """Return one cell, as a person reads it, as a batch of one.
+
+    Raises
+    ------
+    PerturbenchError
+        If a perturbation or covariate value is not in the context.
+    """
+    keys = context_keys(context)
+    condition = (keys.delimiter or "").join(example.perturbations) or str(keys.control)
+    covariates = one_hot([tuple(example.covariates[key] for key in keys.covariates)], context)
+    is_counterfactual = example.gene_expression is None
+    embeddings = _first_axis(example.embeddings)
+    return Batch(
+        gene_expression=_first_axis(example.gene_expression),
+        perturbations=torch.from_numpy(multi_hot([condition], context)),
+        covariates={key: torch.from_numpy(values) for key, values in covariates.items()},
+        controls=_first_axis(example.controls),
+        ids=np.array([example.id]),
+        gene_names=np.array(context["gene_names"]),
+        embeddings=embeddings,
+        control_embeddings=embeddings if is_counterfactual else None,
+        groups=torch.zeros(1, dtype=torch.long) if is_counterfactual else None,
+    )
+
+
+def _first_axis(values: torch.Tensor | None) -> torch.Tensor | None:
+    return None if values is None else values[None]
 
 
 def one_hot(states: Sequence[State], context: Context) -> dict[str, np.ndarray]:

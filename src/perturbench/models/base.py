@@ -20,7 +20,8 @@ from perturbench.analysis.distribution import MAX_CELLS
 from perturbench.analysis.evaluation import score, summarise
 from perturbench.analysis.metrics import resolve_metrics
 from perturbench.analysis.statistics import Prediction, Reference, SampledCells
-from perturbench.data.encoding import context_keys
+from perturbench.data.encoding import context_keys, encode_example
+from perturbench.data.types import Example
 from perturbench.errors import PerturbenchError, listing
 
 if TYPE_CHECKING:
@@ -79,6 +80,13 @@ class PerturbationModel(L.LightningModule, ABC):
 
         ``batch.gene_expression`` is ``None`` where the answer is unknown: start from ``batch.controls``.
         """
+
+    def forward(self, cells: Batch | Example) -> torch.Tensor:
+        """Predict a batch, ``(n_cells, n_genes)``, or a single example as a dataset gives it, ``(n_genes,)``."""
+        if isinstance(cells, Example):
+            batch = encode_example(cells, self.training_record)  # type: ignore[arg-type]
+            return self.predict(batch)[0]
+        return self.predict(cells)
 
     def loss(self, batch: Batch) -> torch.Tensor:
         """Return the loss of a batch of observed cells, a scalar."""
