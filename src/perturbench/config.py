@@ -256,6 +256,7 @@ class TrainerConfig(Section):
     resident: Literal["auto"] | bool = "auto"
     accelerator: str = "cpu"
     devices: int | str = 1
+    strategy: str = "auto"
     precision: str = "32-true"
     gradient_clip_val: float | None = Field(None, gt=0)
     log_every_n_epochs: int = Field(10, ge=1)

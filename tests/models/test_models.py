@@ -593,6 +593,23 @@ class TestResume:
         assert again.epochs == [2, 3]
 
 
+def test_two_processes_are_one_with_batches_twice_as_large(make):
+    def weights(**options):
+        module = make(batch_size=options.pop("batch_size"))
+        for part in ("train", "val"):
+            module.rows[part] = module.rows[part][: 64 * (len(module.rows[part]) // 64)]
+        return train("linear", module, **options)["state_dict"]
+
+    one, two = weights(batch_size=64), weights(batch_size=32, devices=2, strategy="ddp_spawn")
+    for key, value in one.items():
+        assert two[key].numpy() == pytest.approx(value.numpy(), rel=1e-3, abs=1e-5)
+
+
+def test_strategy_that_would_run_the_command_again(module):
+    with pytest.raises(PerturbenchError, match="'ddp' starts the whole command again for every device; use ddp_spawn"):
+        train("linear", module, devices=2, strategy="ddp")
+
+
 def test_loss_that_is_never_finite(module):
     model = build("linear", module.context)
     with torch.no_grad():

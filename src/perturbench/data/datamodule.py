@@ -39,7 +39,7 @@ PARTS: tuple[Part, ...] = ("train", "val", "test")
 
 
 class BatchSampler(Sampler[BatchIndex]):
-    """Positions of whole batches, shuffled anew each epoch.
+    """Positions of whole batches, shuffled anew each epoch; every process of a distributed training gets others.
 
     The order depends on the seed and the epoch alone, so a resumed training sees the batches it would have seen.
     """
@@ -52,6 +52,11 @@ class BatchSampler(Sampler[BatchIndex]):
         self.epoch = epoch
 
     def __len__(self) -> int:
+        return -(-self.n_batches // _processes()[1])
+
+    @property
+    def n_batches(self) -> int:
+        """Batches of all processes together."""
         return -(-self.n // self.batch_size)
 
     def __iter__(self) -> Iterator[BatchIndex]:
@@ -59,8 +64,19 @@ class BatchSampler(Sampler[BatchIndex]):
         if self.shuffle:
             order = np.random.default_rng([self.seed, self.epoch]).permutation(self.n)
         seed = self.seed + (self.epoch if self.shuffle else 0)
-        for start in range(0, self.n, self.batch_size):
+        rank, n_processes = _processes()
+        for step in range(len(self)):
+            # Processes must take equally many: the last may take one that another has had.
+            start = self.batch_size * ((step * n_processes + rank) % self.n_batches)
             yield BatchIndex(order[start : start + self.batch_size], seed)
+
+
+def _processes() -> tuple[int, int]:
+    """Return the rank of this process, and how many there are."""
+    distributed = torch.distributed
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    return 0, 1
 
 
 class PerturbationDataModule(L.LightningDataModule):

@@ -167,12 +167,13 @@ class PerturbationModel(L.LightningModule, ABC):
             on_epoch=True,
             prog_bar=True,
             batch_size=len(batch.perturbations),
+            sync_dist=True,
         )
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log ``val_loss``, which chooses the checkpoint."""
-        self.log("val_loss", self.loss(batch), prog_bar=True, batch_size=len(batch.perturbations))
+        self.log("val_loss", self.loss(batch), prog_bar=True, batch_size=len(batch.perturbations), sync_dist=True)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> ad.AnnData:
         """Return the counterfactual cells of a batch, log-normalised, with perturbation and covariates in ``obs``."""
@@ -216,6 +217,7 @@ class PerturbationModel(L.LightningModule, ABC):
             "version": __version__,
             "target": f"{type(self).__module__}.{type(self).__qualname__}",
             "training_record": self.training_record,
+            "val_loss": float(self.trainer.callback_metrics.get("val_loss", float("nan"))),
         }
 
     def require_match(self, context: Context) -> None:

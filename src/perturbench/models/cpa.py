@@ -172,7 +172,8 @@ class CPA(PerturbationModel):
             self.clip_gradients(optimizer, self.gradient_clip_val, "norm")
         optimizer.step()
         self.untoggle_optimizer(optimizer)
-        self.log(name, loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(batch.perturbations))
+        size = len(batch.perturbations)
+        self.log(name, loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=size, sync_dist=True)
 
     def _autoencode(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the autoencoder's loss and the latent cells it drew."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import shutil
 import signal
 import sys
@@ -44,6 +45,7 @@ def fit(
     patience: int = 50,
     accelerator: str = "auto",
     devices: int | str = 1,
+    strategy: str = "auto",
     precision: str = "32-true",
     gradient_clip_val: float | None = None,
     log_every_n_epochs: int = 10,
@@ -64,6 +66,10 @@ def fit(
         Stop after ``patience`` epochs without a better ``val_loss``.
     accelerator, devices, precision, gradient_clip_val
         As in ``lightning.Trainer``.
+    strategy
+        How several devices share the training, as in ``lightning.Trainer``; each takes other batches of the same size.
+        ``auto`` is ``ddp_spawn`` for several devices. A model with weights that some batches do not train (CPA) needs
+        ``ddp_spawn_find_unused_parameters_true``.
     log_every_n_epochs
         How often a line is logged where there is no terminal for a progress bar.
     logger, callbacks
@@ -81,7 +87,7 @@ def fit(
     Raises
     ------
     PerturbenchError
-        If the loss was never finite.
+        If the loss was never finite, or a strategy would run the whole command once per device.
     """
     interactive = sys.stderr.isatty()
     model.gradient_clip_val = gradient_clip_val
@@ -100,7 +106,9 @@ def fit(
         with quiet_lightning(), told_devices(accelerator):
             trainer = L.Trainer(
                 accelerator=accelerator,
-                devices=devices,
+                devices=1 if model.closed_form else devices,
+                strategy="auto" if model.closed_form else _strategy(strategy, devices),
+                use_distributed_sampler=False,
                 precision=precision,  # type: ignore[arg-type]
                 max_epochs=1 if model.closed_form else max_epochs,
                 min_epochs=None if model.closed_form else min(min_epochs, max_epochs),
@@ -115,17 +123,27 @@ def fit(
                 log_every_n_steps=1,
             )
             _fit_interruptibly(trainer, model, datamodule, last)
-        score = best.best_model_score
-        if score is None or not torch.isfinite(score):
+        # Read from the file: with several devices the callback of this process knows no score.
+        checkpoint = torch.load(best.best_model_path, weights_only=True, map_location="cpu")
+        if not math.isfinite(checkpoint["perturbench_model"]["val_loss"]):
             raise PerturbenchError(
                 f"training of {type(model).__name__} ended without a finite val_loss after "
                 f"{trainer.current_epoch} epochs; lower the learning rate (lr={model.lr:g})."
             )
-        checkpoint = torch.load(best.best_model_path, weights_only=True, map_location="cpu")
         shutil.rmtree(folder, ignore_errors=True)
     # The state of the optimizer and the trainer is of no use to prediction, and names temporary files.
     kept = ("state_dict", "hyper_parameters", "hparams_name", "epoch", "global_step", "perturbench_model")
     return {key: checkpoint[key] for key in (*kept, "pytorch-lightning_version") if key in checkpoint}
+
+
+def _strategy(strategy: str, devices: int | str) -> str:
+    if strategy == "auto":
+        return "auto" if devices in (1, "1") else "ddp_spawn"
+    if strategy.startswith(("ddp", "fsdp", "deepspeed")) and not strategy.startswith(("ddp_spawn", "ddp_fork")):
+        raise PerturbenchError(
+            f"trainer.strategy '{strategy}' starts the whole command again for every device; use ddp_spawn."
+        )
+    return strategy
 
 
 def _fit_interruptibly(
@@ -149,7 +167,7 @@ class _SeedEpochs(Callback):
         self.seed = seed
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        torch.manual_seed(1_000_003 * self.seed + trainer.current_epoch)
+        torch.manual_seed(1_000_003 * self.seed + trainer.current_epoch + 7_919 * trainer.global_rank)
 
 
 class _EpochLines(Callback):
