@@ -1,9 +1,10 @@
+import anndata as ad
 import numpy as np
 import pytest
 import scanpy as sc
 import scipy.sparse as sp
 
-from perturbench.analysis import prepare
+from perturbench.analysis import normalisation, prepare
 from perturbench.analysis.preprocessing import fit_rows_of
 from perturbench.data.groups import Keys
 from perturbench.errors import PerturbenchError
@@ -180,3 +181,114 @@ def test_cells_without_counts(screen, keys):
     screen.X = sp.csr_matrix(x)
     with pytest.raises(PerturbenchError, match="2 of 1200 cells have no counts in the kept genes: cell3, cell7"):
         prepare(screen, keys)
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(normalisation, "_ROWS", 170)
+
+
+def backed(adata, folder):
+    adata.write_h5ad(folder / "curated.h5ad")
+    return ad.read_h5ad(folder / "curated.h5ad", backed="r")
+
+
+def same(one, other):
+    return (
+        one.obs.equals(other.obs)
+        and one.var.equals(other.var)
+        and all((a != b).nnz == 0 for a, b in ((one.X, other.X), (one.layers["counts"], other.layers["counts"])))
+    )
+
+
+@pytest.mark.parametrize("heldout", [False, True])
+def test_backed_cells_give_the_same_as_cells_in_memory(screen, keys, tmp_path, small_blocks, heldout):
+    screen.obsm["X_mine"] = np.arange(2.0 * screen.n_obs).reshape(-1, 2)
+    screen.layers["more"] = screen.X.copy()
+    options = {"n_top_genes": 10, "n_de_genes": 2, "fit_rows": np.arange(800) if heldout else None}
+    from_file = prepare(backed(screen, tmp_path), keys, **options)
+    assert same(from_file, prepare(screen, keys, **options))
+    assert 10 < from_file.n_vars < screen.n_vars
+    assert not from_file.isbacked
+    assert np.array_equal(from_file.obsm["X_mine"], screen.obsm["X_mine"])
+    assert (from_file.layers["more"] != from_file.layers["counts"]).nnz == 0
+
+
+@pytest.mark.parametrize("form", [np.asarray, sp.csc_matrix])
+def test_dense_and_csc_counts_give_the_same_as_csr(screen, keys, small_blocks, form):
+    expected = prepare(screen, keys, n_top_genes=10, n_de_genes=2)
+    screen.X = form(screen.X.toarray())
+    assert same(prepare(screen, keys, n_top_genes=10, n_de_genes=2), expected)
+
+
+def test_a_file_is_never_read_whole(screen, keys, tmp_path, small_blocks, monkeypatch):
+    cells = backed(screen, tmp_path)
+    read, slicing = [], type(cells.X).__getitem__
+
+    def spy(matrix, index):
+        found = slicing(matrix, index)
+        read.append(found.shape[0])
+        return found
+
+    monkeypatch.setattr(type(cells.X), "__getitem__", spy)
+    prepare(cells, keys, n_top_genes=10, n_de_genes=2)
+    assert max(read) == 170
+    assert sum(read) == 3 * screen.n_obs
+
+
+def test_stored_zeros_are_not_seen(screen, keys):
+    x = screen.X.toarray()
+    x[:, 5] = 1
+    screen.X = sp.csr_matrix(x)
+    screen.X.data[screen.X.indices == 5] = 0
+    assert "G6" not in prepare(screen, keys).var_names
+
+
+def test_layers_can_be_changed_apart(screen, keys):
+    prepared = prepare(screen, keys)
+    before = prepared.layers["counts"].toarray()
+    prepared.X.data[::2] = 0
+    prepared.X.eliminate_zeros()
+    assert np.array_equal(prepared.layers["counts"].toarray(), before)
+
+
+def scanpy_genes(adata, keys, n_top_genes, n_de_genes):
+    """Return log-normalised cells, and the genes that scanpy's functions select on them."""
+    adata = adata.copy()
+    sc.pp.filter_genes(adata, min_cells=10)
+    adata.obs["state"] = adata.obs[list(keys.covariates)].astype(str).agg("|".join, axis=1).astype("category")
+    sc.pp.highly_variable_genes(adata, flavor="seurat_v3", n_top_genes=n_top_genes, batch_key="state")
+    sc.pp.normalize_total(adata, target_sum=10_000)
+    sc.pp.log1p(adata)
+    genes = set(adata.var_names[adata.var["highly_variable"]])
+    for state in adata.obs["state"].cat.categories:
+        cells = adata[adata.obs["state"] == state].copy()
+        sizes = cells.obs["condition"].astype(str).value_counts()
+        tested = sorted(set(sizes.index[sizes > 1]) - {"control"})
+        sc.tl.rank_genes_groups(
+            cells, "condition", groups=tested, reference="control", rankby_abs=True, n_genes=n_de_genes
+        )
+        names = cells.uns["rank_genes_groups"]["names"]
+        genes |= {gene for group in names.dtype.names for gene in names[group]}
+    return adata, genes
+
+
+@pytest.mark.shared
+@pytest.mark.filterwarnings("ignore:DataFrame is highly fragmented")
+@pytest.mark.parametrize(
+    ("name", "covariates"),
+    [
+        ("norman19_devel", ("cell_type",)),
+        ("mcfaline23_devel", ("cell_type", "treatment")),
+        ("papalexi21", ("replicate",)),
+    ],
+)
+def test_real_data_is_prepared_as_by_scanpy(shared, tmp_path, small_blocks, name, covariates):
+    cells, keys = ad.read_h5ad(shared / "data" / f"{name}.h5ad"), Keys(covariates=covariates)
+    cells.obs["condition"] = cells.obs["condition"].astype("category")
+    cells.X = sp.csr_matrix(cells.X, dtype=np.float32)
+    expected, genes = scanpy_genes(cells, keys, 60, 3)
+    prepared = prepare(backed(cells, tmp_path), keys, n_top_genes=60, n_de_genes=3, keep_perturbed_genes=False)
+    assert set(prepared.var_names) == genes
+    assert 60 < prepared.n_vars < expected.n_vars
+    assert np.array_equal(prepared.X.toarray(), expected[:, prepared.var_names].X.toarray())

@@ -1,3 +1,4 @@
+import anndata as ad
 import numpy as np
 import pytest
 
@@ -40,3 +41,14 @@ def test_fitted_on_training_cells_the_held_out_do_not_count(screen, split):
 def test_no_gene_left_is_refused(screen, split):
     with pytest.raises(PerturbenchError, match=r"lower preprocessing\.min_cells"):
         prepare_cells(screen, split, DATA, PreprocessingConfig(min_cells=10**6), "mine", *NO_EMBEDDING)
+
+
+def test_backed_cells_stay_on_disk(screen, split, tmp_path, monkeypatch):
+    config = PreprocessingConfig(n_top_genes=20, n_de_genes=2)
+    screen.write_h5ad(tmp_path / "curated.h5ad")
+    backed = ad.read_h5ad(tmp_path / "curated.h5ad", backed="r")
+    monkeypatch.setattr(ad.AnnData, "to_memory", lambda self: pytest.fail("the matrix was read whole"))
+    from_file = prepare_cells(backed, split, DATA, config, "mine", *NO_EMBEDDING)
+    in_memory = prepare_cells(screen, split, DATA, config, "mine", *NO_EMBEDDING)
+    assert list(from_file.var_names) == list(in_memory.var_names)
+    assert (from_file.X != in_memory.X).nnz == 0

@@ -68,12 +68,15 @@ class GroupSums:
     def _add_sparse(self, block: sp.csr_matrix, codes: np.ndarray) -> None:
         n_genes = block.shape[1]
         present, own = np.unique(codes, return_inverse=True)
+        dense = len(present) * n_genes <= _DENSE
+        if dense:
+            flat = np.repeat(own * n_genes, np.diff(block.indptr))
+            flat += block.indices
         for total, power in ((self.sums, 1), (self.squares, 2)):
             if total is None:
                 continue
             values = block.data.astype(np.float64) ** power
-            if len(present) * n_genes <= _DENSE:
-                flat = np.repeat(own * n_genes, np.diff(block.indptr)) + block.indices
+            if dense:
                 counted = np.bincount(flat, weights=values, minlength=len(present) * n_genes)
                 total[present] += counted.reshape(len(present), n_genes)
             else:
@@ -86,6 +89,20 @@ class GroupSums:
         """Mean expression per group, ``(n_groups, n_genes)``; NaN for a group without cells."""
         with np.errstate(invalid="ignore", divide="ignore"):
             return self.sums / self.counts[:, None]
+
+    def moments(self, group: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and unbiased variance of one group, ``(n_genes,)`` each; a single cell varies by 0.
+
+        Raises
+        ------
+        ValueError
+            If squares are not summed.
+        """
+        if self.squares is None:
+            raise ValueError("variances need GroupSums(squares=True)")
+        n_cells = self.counts[group]
+        means = self.sums[group] / n_cells
+        return means, (self.squares[group] / n_cells - means**2) * (n_cells / max(n_cells - 1, 1))
 
 
 def blocks(x: Any, n_rows: int = _ROWS) -> Iterator[tuple[slice, Any]]:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+import anndata as ad
 import numpy as np
-import scanpy as sc
-import scipy.sparse as sp
 
-from perturbench.data.groups import Groups, Keys, state_name
+from perturbench.analysis.aggregation import GroupSums
+from perturbench.analysis.gene_selection import DifferentiallyExpressed, HighlyVariable
+from perturbench.analysis.normalisation import count_blocks, depths_of, log_normalised
+from perturbench.data.groups import Groups, Keys
+from perturbench.data.stacking import stack_rows
 from perturbench.errors import PerturbenchError, listing, require_choice
 
 if TYPE_CHECKING:
-    import anndata as ad
+    from collections.abc import Iterator
+
+    import scipy.sparse as sp
 
 logger = logging.getLogger(__name__)
 
@@ -35,10 +40,12 @@ def prepare(
     counts and log-transformed; kept are the highly variable genes (``seurat_v3`` on counts, states as batches), the
     most differentially expressed genes of each perturbation and state, and the perturbed genes that are measured.
 
+    Counts are read in blocks of cells, three times at most, and only kept genes are held for all cells.
+
     Parameters
     ----------
     adata
-        Raw counts, ``(n_cells, n_genes)`` CSR.
+        Raw counts, ``(n_cells, n_genes)``, in memory or backed.
     keys
         The columns of its ``obs``.
     fit_rows
@@ -64,48 +71,39 @@ def prepare(
     PerturbenchError
         If no gene is left, or a cell has no counts.
     """
-    fit = adata if fit_rows is None else adata[fit_rows]
-    seen = np.asarray((fit.X > 0).sum(axis=0)).ravel() >= min_cells
+    groups = Groups.from_obs(adata.obs, keys)
+    fit = np.zeros(adata.n_obs, dtype=bool)
+    fit[slice(None) if fit_rows is None else fit_rows] = True
+    batches = _states_of(groups, fit)
+    n_cells_with, sums = _count(adata.X, batches)
+    seen = n_cells_with >= min_cells
     if not seen.any():
         raise PerturbenchError(
-            f"no gene is seen in at least min_cells={min_cells} of {fit.n_obs} cells; lower preprocessing.min_cells."
+            f"no gene is seen in at least min_cells={min_cells} of {fit.sum()} cells; lower preprocessing.min_cells."
         )
-    prepared = adata[:, seen].copy()
-    depth = np.asarray(prepared.X.sum(axis=1)).ravel()
-    if (depth == 0).any():
-        names = prepared.obs_names[depth == 0]
-        raise PerturbenchError(
-            f"{len(names)} of {prepared.n_obs} cells have no counts in the kept genes: {listing(names)}; "
-            "drop them from the source."
-        )
-    prepared.layers["counts"] = prepared.X.copy()
-    sc.pp.normalize_total(prepared, target_sum=target_sum)
-    sc.pp.log1p(prepared)
-    prepared.X = sp.csr_matrix(prepared.X, dtype=np.float32)
-
-    fit = prepared if fit_rows is None else prepared[fit_rows]
-    prepared.var["highly_variable"] = _highly_variable(fit, keys, n_top_genes)
-    prepared.var["perturbed"] = _perturbed(fit, keys) if keep_perturbed_genes else False
-    everything = bool(prepared.var["highly_variable"].all())
-    # Finding the differentially expressed genes is the slow step, and changes nothing once every gene is kept.
-    prepared.var["differentially_expressed"] = (
-        False if everything or not n_de_genes else _differentially_expressed(fit, keys, n_de_genes)
-    )
-    why = ["highly_variable", "differentially_expressed", "perturbed"]
-    kept = prepared.var[why].any(axis=1).to_numpy()
+    n_seen = int(seen.sum())
+    # Finding genes is the slow step, and changes nothing once every gene is kept.
+    everything = n_top_genes >= n_seen
+    variable = _highly_variable(sums, seen, batches) if n_top_genes and not everything else None
+    differing = DifferentiallyExpressed(groups, fit, n_seen) if n_de_genes and not everything else None
+    _feed(variable, differing, adata.X, seen, target_sum)
+    why = {
+        "highly_variable": variable.chosen(n_top_genes) if variable else np.full(n_seen, everything),
+        "perturbed": adata.var_names[seen].isin(_singles(groups, fit)) & keep_perturbed_genes,
+        "differentially_expressed": differing.chosen(n_de_genes) if differing else np.zeros(n_seen, dtype=bool),
+    }
+    kept = np.logical_or.reduce(list(why.values()))
     if not kept.any():
         raise PerturbenchError(
             f"no gene is kept with n_top_genes={n_top_genes}, n_de_genes={n_de_genes}, "
             f"keep_perturbed_genes={keep_perturbed_genes}; raise preprocessing.n_top_genes."
         )
-    logger.info(
-        "kept %d of %d genes (%s)",
-        kept.sum(),
-        adata.n_vars,
-        ", ".join(f"{int(prepared.var[reason].sum())} {reason.replace('_', ' ')}" for reason in why),
-    )
-    prepared.uns.pop("log1p", None)
-    return prepared if kept.all() else prepared[:, kept].copy()
+    reasons = ", ".join(f"{reason.sum()} {name.replace('_', ' ')}" for name, reason in why.items())
+    logger.info("kept %d of %d genes (%s)", kept.sum(), adata.n_vars, reasons)
+    prepared = _annotation(adata, np.flatnonzero(seen)[kept])
+    prepared.var = prepared.var.assign(**{name: reason[kept] for name, reason in why.items()})
+    prepared.layers["counts"], prepared.X = _kept(adata, seen, kept, target_sum)
+    return prepared
 
 
 def fit_rows_of(split: np.ndarray, fit_on: Literal["train", "all"]) -> np.ndarray | None:
@@ -127,46 +125,80 @@ def fit_rows_of(split: np.ndarray, fit_on: Literal["train", "all"]) -> np.ndarra
     return None if fit_on == "all" else np.flatnonzero(split == "train")
 
 
-def _highly_variable(adata: ad.AnnData, keys: Keys, n_top_genes: int) -> np.ndarray:
-    if n_top_genes >= adata.n_vars or n_top_genes == 0:
-        return np.full(adata.n_vars, n_top_genes > 0)
-    groups = Groups.from_obs(adata.obs, keys)
-    batches = np.array([state_name(state) for state in groups.states])[groups.state_codes]
-    counts = sc.AnnData(adata.layers["counts"], obs=adata.obs[[]].assign(batch=batches), var=adata.var[[]])
-    counts.obs["batch"] = counts.obs["batch"].astype("category")
+def _states_of(groups: Groups, fit: np.ndarray) -> np.ndarray:
+    """Return the state of each cell, counted among those of the fitted cells, ``(n_cells,)``; -1 for other cells."""
+    codes = np.full(len(fit), -1)
+    codes[fit] = np.unique(groups.state_codes[fit], return_inverse=True)[1]
+    return codes
+
+
+def _singles(groups: Groups, fit: np.ndarray) -> set[str]:
+    conditions = (groups.conditions[code] for code in np.unique(groups.condition_codes[fit]))
+    return {single for condition in conditions for single in groups.keys.singles(condition)}
+
+
+def _count(x: Any, batches: np.ndarray) -> tuple[np.ndarray, GroupSums]:
+    """Return in how many cells of any batch each gene is seen, ``(n_genes,)``, and the sums of counts per batch."""
+    n_cells_with = np.zeros(x.shape[1], dtype=np.int64)
+    sums = GroupSums(batches.max(initial=-1) + 1, x.shape[1], squares=True)
+    for rows, counts in count_blocks(x):
+        inside = np.repeat(batches[rows] >= 0, np.diff(counts.indptr))
+        n_cells_with += np.bincount(counts.indices[inside & (counts.data > 0)], minlength=x.shape[1])
+        sums.add(counts, batches[rows])
+    return n_cells_with, sums
+
+
+def _highly_variable(sums: GroupSums, seen: np.ndarray, batches: np.ndarray) -> HighlyVariable:
     try:
-        sc.pp.highly_variable_genes(counts, flavor="seurat_v3", n_top_genes=n_top_genes, batch_key="batch")
+        return HighlyVariable(sums, seen, batches)
     except ValueError as error:
         raise PerturbenchError(
-            f"highly variable genes cannot be found among {adata.n_vars} genes of {adata.n_obs} cells ({error}); "
+            f"highly variable genes cannot be found among {seen.sum()} genes of {sums.counts.sum()} cells ({error}); "
             "raise preprocessing.min_cells, or set preprocessing.n_top_genes to the number of genes to keep all."
         ) from error
-    return counts.var["highly_variable"].to_numpy()
 
 
-def _differentially_expressed(adata: ad.AnnData, keys: Keys, n_genes: int) -> np.ndarray:
-    groups = Groups.from_obs(adata.obs, keys)
-    found = np.zeros(adata.n_vars, dtype=bool)
-    for code in range(len(groups.states)):
-        rows = np.flatnonzero(groups.state_codes == code)
-        conditions, counts = np.unique(groups.condition_codes[rows], return_counts=True)
-        names = [groups.conditions[c] for c, n in zip(conditions, counts, strict=True) if n > 1]
-        tested = [name for name in names if name != keys.control]
-        if keys.control not in names or not tested:
-            continue
-        state = adata[rows]
-        cells = sc.AnnData(state.X, obs=state.obs[[]], var=state.var[[]])
-        cells.obs["condition"] = np.array(groups.conditions, dtype=object)[groups.condition_codes[rows]]
-        cells.obs["condition"] = cells.obs["condition"].astype("category")
-        cells.uns["log1p"] = {"base": None}
-        sc.tl.rank_genes_groups(
-            cells, "condition", groups=tested, reference=keys.control, rankby_abs=True, n_genes=n_genes
+def _feed(
+    variable: HighlyVariable | None,
+    differing: DifferentiallyExpressed | None,
+    x: Any,
+    seen: np.ndarray,
+    target_sum: float,
+) -> None:
+    """Read the counts once for both selections."""
+    if variable is None and differing is None:
+        return
+    for rows, counts in count_blocks(x, seen):
+        if variable is not None:
+            variable.add(counts, rows)
+        if differing is not None:
+            differing.add(log_normalised(counts, depths_of(counts), target_sum), rows)
+
+
+def _kept(
+    adata: ad.AnnData, seen: np.ndarray, kept: np.ndarray, target_sum: float
+) -> tuple[sp.csr_matrix, sp.csr_matrix]:
+    """Return counts and log-normalised expression of the kept ones of the seen genes."""
+    depths = np.zeros(adata.n_obs, dtype=np.float32)
+
+    def blocks() -> Iterator[sp.csr_matrix]:
+        for rows, counts in count_blocks(adata.X, seen):
+            depths[rows] = depths_of(counts)
+            yield counts if kept.all() else counts[:, np.flatnonzero(kept)]
+
+    counts = stack_rows(blocks(), int(kept.sum()))
+    if (depths == 0).any():
+        names = adata.obs_names[depths == 0]
+        raise PerturbenchError(
+            f"{len(names)} of {adata.n_obs} cells have no counts in the kept genes: {listing(names)}; "
+            "drop them from the source."
         )
-        ranked = cells.uns["rank_genes_groups"]["names"]
-        found |= cells.var_names.isin({gene for name in tested for gene in ranked[name]})
-    return found
+    return counts, log_normalised(counts, depths, target_sum)
 
 
-def _perturbed(adata: ad.AnnData, keys: Keys) -> np.ndarray:
-    conditions = Groups.from_obs(adata.obs, keys).conditions
-    return adata.var_names.isin({single for name in conditions for single in keys.singles(name)})
+def _annotation(adata: ad.AnnData, genes: np.ndarray) -> ad.AnnData:
+    """Return a copy of all but ``X`` for some genes."""
+    parts = ("obs", "var", "uns", "obsm", "varm", "obsp", "varp", "layers")
+    rest = ad.AnnData(**{part: getattr(adata, part) for part in parts})[:, genes].copy()
+    rest.uns.pop("log1p", None)
+    return rest

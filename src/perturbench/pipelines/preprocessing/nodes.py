@@ -64,7 +64,7 @@ def prepare_cells(
 
     labels = align_split(split["split"], curated.obs_names)
     prepared = prepare(
-        curated.to_memory() if curated.isbacked else curated,
+        curated,
         data.keys,
         fit_rows=fit_rows_of(labels, preprocessing.fit_on),
         **preprocessing.model_dump(exclude={"fit_on"}),
