@@ -12,6 +12,7 @@ os.environ["PERTURBENCH_TRACKING"] = "off"
 import anndata as ad
 import pytest
 
+import postgres_server
 from file_server import serve
 from perturbench.data.groups import Keys
 from perturbench.data.simulation import simulate
@@ -22,10 +23,13 @@ SHARED = SHARED if SHARED.is_absolute() else ROOT / SHARED
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect tests of the shared data where it is not; in CI they run, and fail if it is missing."""
-    if SHARED.is_dir() or os.environ.get("CI"):
+    """Deselect tests of the shared data, and of a database server, where it is not; in CI they run, and fail then."""
+    if os.environ.get("CI"):
         return
-    absent = [item for item in items if item.get_closest_marker("shared")]
+    missing = [
+        name for name, found in (("shared", SHARED.is_dir()), ("postgres", postgres_server.binaries())) if not found
+    ]
+    absent = [item for item in items if any(item.get_closest_marker(name) for name in missing)]
     if absent:
         config.hook.pytest_deselected(items=absent)
         items[:] = [item for item in items if item not in absent]

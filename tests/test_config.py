@@ -189,6 +189,8 @@ def test_unknown_names_are_told_with_the_choices(load_config, parameters, messag
         ({"embedding": {"key": "a/b"}}, "key"),
         ({"data": {"covariates": ["a"]}}, "covariates; choose among"),
         ({"hpo": {"storage": "redis://x"}}, "journal:<file>"),
+        ({"hpo": {"storage": "postgresql://me:secret@db/hpo"}}, "leave it out of the address"),
+        ({"hpo": {"storage": "postgresql://me@db/hpo?password=secret"}}, "PGPASSWORD"),
         ({"data": {"source": {"kind": "url"}}}, "unknown data.source.kind 'url'; choose one of: file, simulation"),
         ({"data": {"source": {"path": None}}}, "data.source.path is not set; kind 'file' needs"),
         ({"data": {"source": {"mismatch": "ignore"}}}, "mismatch"),

@@ -103,6 +103,9 @@ def test_search_resumes_and_its_result_is_used(run):
     best = second.loc[second["value"].idxmin()]
     assert tuned["hparams"] == json.loads(best["hparams"])
     assert tuned["objective"] == pytest.approx(best["val_rmse_average"] + 0.1 * best["val_rmse_rank_average"])
+    catalog = run.catalog(**params)
+    assert len(catalog["search_history"].preview()["data"][0]["x"]) == (second["state"] == "COMPLETE").sum()
+    assert "importance" in catalog["search_importance"].preview()["layout"]["title"]["text"]
     run("hpo", **params, hpo={"n_trials": 1}, hparams={"inject_covariates_decoder": True})
     other = yaml.safe_load((run.root / "data/06_models/simulated/latent_additive/tuned.yml").read_text())
     assert other["hparams"]["inject_covariates_decoder"], "fixed hyperparameters are part of the study and its result"
@@ -113,6 +116,47 @@ def test_search_resumes_and_its_result_is_used(run):
     assert checkpoint["hyper_parameters"]["encoder_width"] == tuned["hparams"]["encoder_width"]
 
 
+def validation_objective(run, **params):
+    """The objective of a search, of the leaderboard of the validation part."""
+    params = {**params, "prediction": {"part": "val"}}
+    run("modeling", "evaluation", **params)
+    board = pd.read_csv(run.root / "data/08_reporting/simulated/leaderboard.csv").iloc[0]
+    return board["rmse_average"] + 0.1 * board["rmse_rank_average"]
+
+
+def test_tuned_hyperparameters_are_at_least_as_good_as_the_defaults(run, load_config):
+    space = {"encoder_width": {"kind": "int", "low": 16, "high": 64, "step": 16}, "lr": {"low": 1e-5}}
+    params = {**TINY, "model": "latent_additive", "trainer": {"max_epochs": 4}}
+    run("ingestion", "splitting", "preprocessing", **params)
+    run("hpo", **params, search_space=space, hpo={"n_trials": 4, "n_startup_trials": 0})
+    trials = pd.read_parquet(run.root / "data/08_reporting/simulated/hpo/latent_additive.parquet")
+    assert trials["start"].tolist() == [True, False, False, False]
+    assert trials["state"][0] == "COMPLETE", "the start is never pruned"
+    assert json.loads(trials["hparams"][0]) == load_config(**params)["parameters"]["hparams"]
+    defaults, tuned = (validation_objective(run, **params, hyperparameters=name) for name in ("defaults", "tuned"))
+    assert defaults == pytest.approx(trials["value"][0])
+    assert tuned == pytest.approx(trials.loc[trials["state"] == "COMPLETE", "value"].min())
+    assert tuned <= defaults
+
+
+def test_trials_on_other_data_are_another_study(run):
+    params = {**TINY, "model": "linear_additive"}
+    run("ingestion", "splitting", "preprocessing", **params)
+    tuned = run.root / "data/06_models/simulated/linear_additive/tuned.yml"
+    studies = []
+    other_split = {**params, "splitter": {**TINY["splitter"], "seed": 7}}
+    other_space = {**params, "search_space": {"lr": {"high": 0.01}}}
+    same = {**params, "trainer": {"log_every_n_epochs": 1}}
+    for changed in (params, same, other_space, other_split):
+        run("splitting", **changed)
+        run("hpo", **changed, hpo={"n_trials": 1})
+        made_by = yaml.safe_load(tuned.read_text())["made_by"]
+        assert made_by["trials"] == 1
+        studies.append(made_by["study"])
+    assert studies[0] == studies[1]
+    assert len(set(studies)) == 3
+
+
 def test_a_failing_trial_is_recorded_and_the_search_goes_on(run):
     params = {**TINY, "model": "linear_additive"}
     run("ingestion", "splitting", "preprocessing", **params)
@@ -120,14 +164,19 @@ def test_a_failing_trial_is_recorded_and_the_search_goes_on(run):
         run("hpo", **params, hpo={"n_trials": 2, "objective": {"no_such_metric": 1.0}})
     with pytest.raises(PerturbenchError, match=r"search_space\.lr is .*it needs a kind"):
         run("hpo", **params, search_space={"lr": {"kind": "uniform"}})
-    diverging = {"lr": {"kind": "float", "low": 1e37, "high": 1e38}}
+    with pytest.raises(PerturbenchError, match="search_space names no hyperparameters of 'linear_additive': width"):
+        run("hpo", **params, search_space={"width": {"kind": "int", "low": 1, "high": 2}})
+    diverging = {**params, "search_space": {"lr": {"kind": "float", "low": 1e37, "high": 1e38}}}
+    run("hpo", **diverging, hpo={"n_trials": 2})
+    path = run.root / "data/08_reporting/simulated/hpo/linear_additive.parquet"
+    trials = pd.read_parquet(path)
+    assert trials["state"].tolist() == ["COMPLETE", "FAIL"], "the start lies outside the space, and is tried"
+    assert "ended without a finite val_loss" in trials["error"][1]
     with pytest.raises(
-        PerturbenchError, match=r"none of 2 trials of 'linear_additive'.* was completed; the last failed with: "
+        PerturbenchError, match=r"none of 2 trials .* completed: .*without a finite val_loss.*lr=2e\+37"
     ):
-        run("hpo", **params, search_space=diverging, hpo={"n_trials": 2})
-    trials = pd.read_parquet(run.root / "data/08_reporting/simulated/hpo/linear_additive.parquet")
-    assert trials["state"].tolist() == ["FAIL", "FAIL"]
-    assert trials["error"].notna().all()
+        run("hpo", **diverging, hpo={"n_trials": 2}, hparams={"lr": 2e37}, seed=1)
+    assert pd.read_parquet(path)["error"].notna().all()
 
 
 def test_a_model_without_a_search_space_is_told(run):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
@@ -265,6 +266,10 @@ class TrainerConfig(Section):
         """Return what ``fit`` takes."""
         return self.model_dump(exclude={"batch_size", "num_workers", "resident"})
 
+    def determining(self) -> dict[str, Any]:
+        """Return the parameters that results depend on."""
+        return self.model_dump(exclude={"num_workers", "resident", "log_every_n_epochs"})
+
 
 class PredictionConfig(Section):
     """What is predicted: the pairs of a part, from which control cells and at most how many per state."""
@@ -309,14 +314,22 @@ class HpoConfig(Section):
 
     n_trials: int = Field(60, ge=1)
     storage: str
-    objective: dict[str, float] = {"rmse_average": 1.0, "rmse_rank_average": 0.1}
+    heartbeat: int = Field(60, ge=1)
+    objective: dict[str, float] = Field({"rmse_average": 1.0, "rmse_rank_average": 0.1}, min_length=1)
     n_startup_trials: int = Field(10, ge=0)
 
     @field_validator("storage")
     @classmethod
     def _known_storage(cls, value: str) -> str:
-        if not value.startswith(("journal:", "sqlite:", "postgresql", "mysql")):
+        if not value.startswith(("journal:", "postgresql://")):
             raise PerturbenchError(
-                f"storage '{value}' is not known; use journal:<file>, or a database URL such as postgresql://..."
+                f"storage '{value}' is not known; use journal:<file>, or postgresql://user@host:port/database for "
+                "workers on several machines."
+            )
+        address = urlsplit(value)
+        if address.scheme == "postgresql" and (address.password or "password" in parse_qs(address.query)):
+            raise PerturbenchError(
+                "storage holds a password, which would be in logs and tracking; leave it out of the address, and give "
+                "it as the environment variable PGPASSWORD or in ~/.pgpass."
             )
         return value

@@ -54,6 +54,38 @@ def suggest(trial: optuna.Trial, space: Mapping[str, Mapping[str, Any]]) -> dict
     return chosen
 
 
+def distributions(space: Mapping[str, Mapping[str, Any]]) -> dict[str, optuna.distributions.BaseDistribution]:
+    """Return Optuna's distribution of each hyperparameter of a search space.
+
+    Raises
+    ------
+    PerturbenchError
+        As :func:`suggest`.
+    """
+    trial = optuna.create_study().ask()
+    suggest(trial, space)
+    return trial.distributions
+
+
+def searched_part(
+    hparams: Mapping[str, Any], space: Mapping[str, optuna.distributions.BaseDistribution]
+) -> dict[str, Any]:
+    """Return the hyperparameters that a search space is of; none if one of them lies outside of it.
+
+    Parameters
+    ----------
+    hparams
+        Hyperparameters, searched and others.
+    space
+        See :func:`distributions`.
+    """
+    params = {name: value for name, value in hparams.items() if name in space}
+    try:
+        return dict(optuna.create_trial(params=params, distributions=dict(space), value=0.0).params)
+    except (TypeError, ValueError):
+        return {}
+
+
 def validation_metrics(
     checkpoint: Mapping[str, Any], datamodule: PerturbationDataModule, metrics: list[str], accelerator: str = "auto"
 ) -> dict[str, float]:
@@ -78,13 +110,22 @@ def validation_metrics(
 
 
 class PruneOnValLoss(Callback):
-    """Report ``val_loss`` to a trial after each epoch, and stop where other trials were better by then."""
+    """Report ``val_loss`` to a trial after each epoch, and stop where other trials were better by then.
 
-    def __init__(self, trial: optuna.Trial) -> None:
+    Parameters
+    ----------
+    trial
+        Optuna's trial.
+    spare
+        Report only: the trial is wanted to its end.
+    """
+
+    def __init__(self, trial: optuna.Trial, *, spare: bool = False) -> None:
         self.trial = trial
+        self.spare = spare
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Report and decide."""
         self.trial.report(float(trainer.callback_metrics["val_loss"]), trainer.current_epoch)
-        if self.trial.should_prune():
+        if not self.spare and self.trial.should_prune():
             raise optuna.TrialPruned(f"pruned after epoch {trainer.current_epoch + 1}")

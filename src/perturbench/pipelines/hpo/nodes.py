@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
-import logging
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anndata as ad
 import pandas as pd
+import plotly.graph_objects as go
 
 from perturbench.config import DataConfig, EvaluationConfig, HpoConfig, PredictionConfig, TrainerConfig
-from perturbench.errors import PerturbenchError
+from perturbench.errors import PerturbenchError, listing
 from perturbench.pipelines.evaluation.nodes import chosen_metrics
+from perturbench.pipelines.hpo.objective import Objective
 from perturbench.pipelines.inputs import current_inputs, make_datamodule
 from perturbench.provenance import KEY, fingerprint_parameters, stamp
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    import optuna
 
 
 def search(
@@ -34,77 +35,53 @@ def search(
     model: str,
     seed: int,
 ) -> pd.DataFrame:
-    """Run, or go on with, the study of a model on a task; return its trials."""
-    import lightning as L
+    """Run, go on with, or help with the study of a model on a task; return its trials."""
     import optuna
 
     from perturbench.analysis.metrics import resolve_metrics
-    from perturbench.models.search import PruneOnValLoss, suggest, validation_metrics
-    from perturbench.models.training import build_model, fit
-    from perturbench.tracking import child_run, log_metrics
+    from perturbench.models.search import distributions, searched_part
+    from perturbench.models.storages import open_storage
+    from perturbench.models.studies import queue_start, run_trials
+    from perturbench.models.trials import trials_table
 
-    if not search_space:
-        raise PerturbenchError(f"model '{model}' has no search_space in its YAML; there is nothing to search.")
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    _require_searchable(model, hparams, search_space)
     chosen_metrics(evaluation)
     resolve_metrics(list(hpo.objective))
-    datamodule = make_datamodule(prepared, split, data, trainer, prediction, seed)
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    suggest(optuna.create_study().ask(), search_space)  # a mistake in the search space is told before any trial
     fixed = {name: value for name, value in hparams.items() if name not in search_space}
-
-    def try_hyperparameters(trial: optuna.Trial, chosen: dict[str, Any]) -> float | optuna.TrialPruned:
-        L.seed_everything(seed, workers=True, verbose=False)
-        network = build_model(model_target, datamodule.context, {**fixed, **chosen})
-        try:
-            arguments = trainer.fit_arguments()
-            checkpoint = fit(network, datamodule, seed=seed, callbacks=[PruneOnValLoss(trial)], **arguments)
-        except optuna.TrialPruned as pruned:
-            return pruned
-        metrics = validation_metrics(checkpoint, datamodule, list(hpo.objective), trainer.accelerator)
-        log_metrics({f"val/{name}": value for name, value in metrics.items()})
-        for name, value in metrics.items():
-            trial.set_user_attr(name, value)
-        return sum(weight * metrics[name] for name, weight in hpo.objective.items())
-
-    def objective(trial: optuna.Trial) -> float:
-        chosen = suggest(trial, search_space)
-        with child_run(f"trial-{trial.number}", chosen):
-            try:
-                outcome = try_hyperparameters(trial, chosen)
-            except Exception as error:
-                trial.set_user_attr("error", f"{type(error).__name__}: {error}")
-                raise
-        if isinstance(outcome, optuna.TrialPruned):
-            raise outcome
-        return outcome
-
-    # Trials are comparable only on the same data and with the same settings, so these are part of the study's name.
-    settings = [data.keys.__dict__, hpo.objective, trainer, prediction, model_target, fixed, search_space, seed]
-    inputs = [current_inputs(prepared, split, data.embedding_key), *settings]
-    study = optuna.create_study(
-        study_name=f"{task}/{model}/{fingerprint_parameters(inputs)}",
-        storage=_storage(hpo.storage),
-        load_if_exists=True,
-        direction="minimize",
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=hpo.n_startup_trials, n_warmup_steps=trainer.min_epochs),
-    )
-    while (finished := _finished(study)) < hpo.n_trials:
-        # Another seed for each trial: a sampler that starts over would suggest the first trials again.
-        startup = hpo.n_startup_trials
-        study.sampler = optuna.samplers.TPESampler(seed=1_000_003 * seed + finished, n_startup_trials=startup)
-        logger.info("study '%s': %d of %d trials are done", study.study_name, finished, hpo.n_trials)
-        study.optimize(objective, n_trials=1, catch=(Exception,))
-    return _table(study, fixed, stamp(task=task, model=model, seed=seed, study=study.study_name))
+    settings = {
+        "inputs": current_inputs(prepared, split, data.embedding_key),
+        "keys": data.keys.__dict__,
+        "objective": hpo.objective,
+        "trainer": trainer.determining(),
+        "prediction": prediction.model_dump(),
+        "model": model_target,
+        "fixed": fixed,
+        "search_space": search_space,
+        "seed": seed,
+    }
+    datamodule = make_datamodule(prepared, split, data, trainer, prediction, seed)
+    objective = Objective(datamodule, trainer, hpo.objective, model_target, fixed, search_space, seed)
+    start = searched_part(hparams, distributions(search_space))
+    with open_storage(hpo.storage, hpo.heartbeat) as storage:
+        with storage.turn():
+            study = _study(storage.storage, f"{task}/{model}", settings, hpo.n_startup_trials, trainer.min_epochs)
+            queue_start(study, hparams, start, hpo.n_trials)
+        run_trials(study, storage, objective, hpo.n_trials, hpo.n_startup_trials, seed)
+        table = trials_table(study)
+    table.attrs[KEY] = stamp(task=task, model=model, seed=seed, study=study.study_name)
+    return table
 
 
 def choose(trials: pd.DataFrame, task: str, model: str) -> dict[str, Any]:
     """Return the hyperparameters of the best completed trial, as ``hyperparameters:tuned`` reads them."""
-    done = trials[trials["state"] == "COMPLETE"].dropna(subset=["value"])
+    done = trials[trials["state"] == "COMPLETE"]
     if done.empty:
-        errors = trials["error"].dropna()
+        errors = trials["error"].dropna().value_counts()
         raise PerturbenchError(
-            f"none of {len(trials)} trials of '{model}' on '{task}' was completed"
-            + (f"; the last failed with: {errors.iloc[-1]}" if len(errors) else ".")
+            f"none of {len(trials)} trials of '{model}' on '{task}' was completed: "
+            + listing(f"{error} ({count} trials)" for error, count in errors.items())
+            + ". Mend the cause, and ask for more: hpo.n_trials counts failed trials too."
         )
     best = done.loc[done["value"].idxmin()]
     return {
@@ -115,36 +92,38 @@ def choose(trials: pd.DataFrame, task: str, model: str) -> dict[str, Any]:
     }
 
 
-def _finished(study: Any) -> int:
-    return sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
+def plot_history(trials: pd.DataFrame, title: str, model: str) -> go.Figure:
+    """Draw how the search went."""
+    from perturbench.models.trials import plot_history as draw
+
+    return draw(trials, f"{title}: search of {model}")
 
 
-def _table(study: Any, fixed: dict[str, Any], made_by: dict[str, Any]) -> pd.DataFrame:
-    """Return one row per trial: its state, objective, hyperparameters (as JSON), metrics and error."""
-    rows = [
-        {
-            "number": trial.number,
-            "state": trial.state.name,
-            "value": trial.value,
-            "seconds": trial.duration.total_seconds() if trial.duration else None,
-            "hparams": json.dumps({**fixed, **trial.params}, sort_keys=True),
-            "error": trial.user_attrs.get("error"),
-            **{f"val_{name}": value for name, value in trial.user_attrs.items() if name != "error"},
-        }
-        for trial in study.get_trials(deepcopy=False)
-    ]
-    table = pd.DataFrame(rows)
-    table.attrs[KEY] = made_by
-    return table
+def plot_importance(trials: pd.DataFrame, search_space: dict[str, dict[str, Any]], title: str, model: str) -> go.Figure:
+    """Draw which hyperparameters mattered."""
+    from perturbench.models.trials import plot_importance as draw
+
+    return draw(trials, search_space, f"{title}: importance of the hyperparameters of {model}")
 
 
-def _storage(url: str) -> Any:
-    """Return a journal file, or a database that many workers share."""
+def _require_searchable(model: str, hparams: dict[str, Any], search_space: dict[str, dict[str, Any]]) -> None:
+    if not search_space:
+        raise PerturbenchError(f"model '{model}' has no search_space in its YAML; there is nothing to search.")
+    if unknown := sorted(set(search_space) - set(hparams)):
+        raise PerturbenchError(f"search_space names no hyperparameters of '{model}': {listing(unknown)}.")
+
+
+def _study(storage: Any, name: str, settings: dict[str, Any], n_startup_trials: int, warmup: int) -> optuna.Study:
+    """Return the study of exactly these data and settings: only such trials are comparable, and share one."""
     import optuna
-    from optuna.storages.journal import JournalFileBackend
 
-    if not url.startswith("journal:"):
-        return optuna.storages.RDBStorage(url, heartbeat_interval=60, grace_period=120)
-    path = Path(url.removeprefix("journal:"))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return optuna.storages.JournalStorage(JournalFileBackend(str(path)))
+    study = optuna.create_study(
+        study_name=f"{name}/{fingerprint_parameters(settings)}",
+        storage=storage,
+        load_if_exists=True,
+        direction="minimize",
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=n_startup_trials, n_warmup_steps=warmup),
+    )
+    if "settings" not in study.user_attrs:
+        study.set_user_attr("settings", settings)
+    return study

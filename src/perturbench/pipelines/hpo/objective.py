@@ -1,0 +1,79 @@
+"""What a trial of the search does."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from perturbench.config import TrainerConfig
+from perturbench.errors import PerturbenchError, listing
+
+if TYPE_CHECKING:
+    import optuna
+
+    from perturbench.data import PerturbationDataModule
+
+
+@dataclass
+class Objective:
+    """Train with a trial's hyperparameters and judge on the validation part, in an MLflow run of its own.
+
+    Attributes
+    ----------
+    datamodule, trainer, model_target, seed
+        What is trained, on what, and how.
+    weights
+        Of the metrics that are summed, by name.
+    fixed, space
+        Hyperparameters that are not searched, and the search space of the others.
+    """
+
+    datamodule: PerturbationDataModule
+    trainer: TrainerConfig
+    weights: dict[str, float]
+    model_target: str
+    fixed: dict[str, Any]
+    space: dict[str, dict[str, Any]]
+    seed: int
+
+    def __call__(self, trial: optuna.Trial) -> float:
+        """Return the weighted sum of the metrics."""
+        import optuna
+
+        from perturbench.tracking import child_run
+
+        hparams = self._hyperparameters(trial)
+        trial.set_user_attr("hparams", hparams)
+        with child_run(f"trial-{trial.number}", {name: hparams[name] for name in self.space}):
+            try:
+                return self._train_and_judge(trial, hparams)
+            except optuna.TrialPruned as error:
+                pruned = error
+        raise pruned  # outside of its run, which would be marked as failed
+
+    def _hyperparameters(self, trial: optuna.Trial) -> dict[str, Any]:
+        from perturbench.models.search import distributions, searched_part, suggest
+
+        start = trial.user_attrs.get("start")
+        if start is not None and not searched_part(start, distributions(self.space)):
+            return start  # outside the search space, where nothing can be suggested
+        return {**self.fixed, **suggest(trial, self.space)}
+
+    def _train_and_judge(self, trial: optuna.Trial, hparams: dict[str, Any]) -> float:
+        import lightning as L
+
+        from perturbench.models.search import PruneOnValLoss, validation_metrics
+        from perturbench.models.training import build_model, fit
+        from perturbench.tracking import log_metrics
+
+        L.seed_everything(self.seed, workers=True, verbose=False)
+        network = build_model(self.model_target, self.datamodule.context, hparams)
+        prune = PruneOnValLoss(trial, spare="start" in trial.user_attrs)
+        checkpoint = fit(network, self.datamodule, seed=self.seed, callbacks=[prune], **self.trainer.fit_arguments())
+        metrics = validation_metrics(checkpoint, self.datamodule, list(self.weights), self.trainer.accelerator)
+        trial.set_user_attr("metrics", metrics)
+        log_metrics({f"val/{name}": value for name, value in metrics.items()})
+        if undefined := [name for name, value in metrics.items() if math.isnan(value)]:
+            raise PerturbenchError(f"{listing(undefined)} of the validation part is undefined; it may be too small.")
+        return sum(weight * metrics[name] for name, weight in self.weights.items())
