@@ -31,8 +31,9 @@ def test_cells_run_on_the_cluster_and_failures_are_told(cluster, kedro):
 
 def test_without_a_cluster_or_without_ray_the_fix_is_told(tmp_path, monkeypatch):
     job = Job("x", ("--version",), tmp_path, tmp_path / "x.log")
-    with pytest.raises(PerturbenchError, match=r"there is no Ray cluster at '127\.0\.0\.1:9'"):
-        list(run_on_ray([job], "127.0.0.1:9"))
+    for address in ("127.0.0.1:9", "nonsense"):
+        with pytest.raises(PerturbenchError, match=f"there is no Ray cluster at '{address}'"):
+            list(run_on_ray([job], address))
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(PerturbenchError, match=r"pip install 'perturbench\[ray\]'"):
         list(run_on_ray([job], "auto"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING, Any
 
 from perturbench.errors import PerturbenchError
@@ -61,8 +62,12 @@ def _connect(address: str) -> Any:
     except ImportError as error:
         raise PerturbenchError("--address needs Ray: pip install 'perturbench[ray]'.") from error
     try:
+        if address != "auto":
+            # Ray itself goes on trying for minutes.
+            host, _, port = address.removeprefix("ray://").rpartition(":")
+            socket.create_connection((host, int(port)), timeout=_PATIENCE).close()
         ray.init(address, log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise PerturbenchError(
             f"there is no Ray cluster at '{address}': {error}. Start one with: ray start --head"
         ) from error
