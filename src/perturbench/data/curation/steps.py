@@ -49,12 +49,7 @@ class Annotation:
         PerturbenchError
             If none is left.
         """
-        keep = np.asarray(keep, dtype=bool)
-        if not keep.any():
-            raise PerturbenchError(f"curation leaves no cell: all {len(keep)} {why}.")
-        if dropped := int((~keep).sum()):
-            logger.info("%d of %d cells dropped: they %s", dropped, len(keep), why)
-        return replace(self, obs=self.obs[keep])
+        return replace(self, obs=_kept(self.obs, keep, "cell", why))
 
     def with_genes(self, keep: np.ndarray | pd.Series, why: str) -> Annotation:
         """Return it with the genes that a mask names, and log how many are dropped.
@@ -64,12 +59,16 @@ class Annotation:
         PerturbenchError
             If none is left.
         """
-        keep = np.asarray(keep, dtype=bool)
-        if not keep.any():
-            raise PerturbenchError(f"curation leaves no gene: all {len(keep)} {why}.")
-        if dropped := int((~keep).sum()):
-            logger.info("%d of %d genes dropped: they %s", dropped, len(keep), why)
-        return replace(self, var=self.var[keep])
+        return replace(self, var=_kept(self.var, keep, "gene", why))
+
+
+def _kept(table: pd.DataFrame, keep: np.ndarray | pd.Series, kind: str, why: str) -> pd.DataFrame:
+    keep = np.asarray(keep, dtype=bool)
+    if not keep.any():
+        raise PerturbenchError(f"curation leaves no {kind}: all {len(keep)} {why}.")
+    if dropped := int((~keep).sum()):
+        logger.info("%d of %d %ss dropped: they %s", dropped, len(keep), kind, why)
+    return table[keep]
 
 
 STEPS: dict[str, Callable[..., Annotation]] = {}
