@@ -45,7 +45,7 @@ def test_no_best_where_models_cannot_be_told_apart():
     page = leaderboard_of({"one": (0.2, 0.8), "same": (0.2, 0.8), "bad": (0.3, 0.7)})
     assert not cells_of(page, "best")
     assert len(cells_of(page, "alike")) == 4, "both models on both metrics"
-    assert re.search(r"none: \w+ has the best mean, \w+ is not told from it", page)
+    assert re.search(r"none for certain: \w+ has the best mean, \w+ may be better", page)
 
 
 def test_a_lone_model_is_not_best():
@@ -70,6 +70,24 @@ def test_a_mean_that_few_perturbations_pull_is_not_best():
     assert tests.set_index("metric").loc["rmse_average", "adjusted"] < 0.05
     best = find_best(board, tests)["rmse_average"]
     assert (best.model, best.alike) == ("steady", ("usually_better",))
+
+
+def test_a_model_that_is_worse_everywhere_is_out_however_many_models_there_are():
+    """With twenty models all pairs are too many tests for ten perturbations; nineteen comparisons with one are not."""
+    alike = {f"model{i:02}": (0.3, 0.7) for i in range(19)}
+    scores = make_scores({**alike, "worst": (0.6, 0.1)}, states=["s1"])
+    tests = paired_tests(scores)
+    assert tests.loc[(tests["model"] == "worst") | (tests["other"] == "worst"), "adjusted"].min() > 0.05
+    for best in find_best(make_board(scores), tests).values():
+        assert {best.model, *best.alike} == set(alike)
+
+
+def test_a_model_that_leaves_perturbations_out_puts_none_out():
+    scores = make_scores({"honest": (0.3, 0.7), "shy": (0.1, 0.9)}, states=[f"s{i}" for i in range(5)])
+    scores.loc[(scores["model"] == "shy") & (scores["perturbation"] == "P0"), "value"] = np.nan
+    best = find_best(make_board(scores), paired_tests(scores))
+    assert {entry.model for entry in best.values()} == {"honest"}
+    assert {entry.alike for entry in best.values()} == {("shy",)}, "no one can say that it is worse"
 
 
 def test_a_metric_without_tests_has_no_best():

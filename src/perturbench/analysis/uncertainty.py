@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata, wilcoxon
+from scipy.stats import rankdata
 
 from perturbench.analysis.evaluation import WHOLE_SPLIT
+from perturbench.analysis.signed_rank import signed_rank_pvalue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -105,10 +106,9 @@ def _compare(scores: pd.DataFrame, pairs_of: Callable[[Iterable[str]], Iterable[
         for model, other in pairs_of(wide.columns):
             difference = (wide[model] - wide[other]).dropna()
             difference[difference.abs() <= SAME * wide[[model, other]].abs().max(axis=None)] = 0.0
-            n, pvalue = len(difference), np.nan
+            n = len(difference)
             effect = _rank_biserial(difference.to_numpy())
-            if n > 1:
-                pvalue = 1.0 if (difference == 0).all() else float(wilcoxon(difference).pvalue)
+            pvalue = signed_rank_pvalue(difference.to_numpy()) if n > 1 else np.nan
             rows.append((metric, model, other, difference.mean(), effect, n, pvalue))
     table = pd.DataFrame(rows, columns=["metric", "model", "other", "difference", "rank_biserial", "n", "pvalue"])
     table["adjusted"] = np.nan

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 #: Heat maps of one figure: of more models or states the first are shown.
 MAX_MODELS, MAX_STATES = 9, 4
 _COLUMNS = 5
+#: Matrices of up to so many perturbations are drawn small.
+_FEW = 6
 _COLOURBAR = {"title": "cosine", "thickness": 14, "lenmode": "pixels", "len": 220, "y": 1, "yanchor": "top"}
 
 
@@ -41,7 +43,8 @@ def plot_similarities(similarities: Mapping[str, pd.DataFrame]) -> go.Figure:
         of_state += [(model, _matrix(table, state, "predicted")) for model, table in shown.items()]
         titles += [_title(name, matrix) for name, matrix in of_state] + [""] * (rows * columns - len(of_state))
         maps += [matrix for _, matrix in of_state] + [None] * (rows * columns - len(of_state))
-    figure = theme.panels(titles, columns, 1000 // max(columns, 4))
+    few = all(matrix is None or len(matrix) <= _FEW for matrix in maps)
+    figure = theme.panels(titles, columns, 120 if few else 1000 // max(columns, 4))
     for position, matrix in enumerate(maps):
         if matrix is not None:
             _add(figure, matrix, theme.place(position, columns))

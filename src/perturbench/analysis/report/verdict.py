@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from perturbench.analysis.leaderboard import metric_names
 from perturbench.analysis.metrics import available_metrics
@@ -27,7 +27,7 @@ class Best:
     model
         With the best mean, among those scored on most perturbations.
     alike
-        The models that a paired test does not tell from it, and those it cannot compare; none if it is the only best.
+        The other models that may be the best: no paired test says that another is better. Without any, it is the best.
     """
 
     model: str
@@ -35,9 +35,12 @@ class Best:
 
 
 def find_best(board: pd.DataFrame, comparisons: pd.DataFrame | None) -> dict[str, Best]:
-    """Return the best model of each metric of a leaderboard; not of those that models were not compared on.
+    """Return the best model of each metric of a leaderboard, by multiple comparisons with the best.
 
-    These are values of the whole split, metrics that do not say which way is better, and a single model.
+    A model is out if it is worse than another one, p times the number of others below ``LEVEL``. That each model is
+    compared with the others alone suffices: an error is to put out the best one, and there is one best (Hsu, Annals of
+    Statistics 12:1136, 1984). Metrics that models were not compared on are left out: values of the whole split, metrics
+    that do not say which way is better, a single model.
     """
     known = available_metrics()
     tested = set() if comparisons is None else set(comparisons["metric"])
@@ -50,9 +53,9 @@ def find_best(board: pd.DataFrame, comparisons: pd.DataFrame | None) -> dict[str
         best = scored[name].idxmin() if known[name].better == "lower" else scored[name].idxmax()
         model = board.at[best, "model"]
         assert comparisons is not None
-        worse = _worse(comparisons, name, model)
+        out = _worse_than_another(comparisons[comparisons["metric"] == name], scored["model"])
         others = board.loc[board[name].notna(), "model"]
-        found[name] = Best(model, tuple(other for other in others if other != model and other not in worse))
+        found[name] = Best(model, tuple(other for other in others if other != model and other not in out))
     return found
 
 
@@ -69,8 +72,7 @@ def better_than_baseline(tests: pd.DataFrame | None, models: Sequence[str]) -> d
     if tests is None:
         return {}
     known = available_metrics()
-    sign = tests["metric"].map({name: 1 if metric.better == "higher" else -1 for name, metric in known.items()})
-    better = tests[_significant(tests, sign)]
+    better = tests[_differs(tests, tests["adjusted"], _direction(tests))]
     names = [name for name in dict.fromkeys(tests["metric"]) if name in known]
     winners = {name: set(better.loc[better["metric"] == name, "model"]) for name in names}
     return {name: [model for model in models if model in winners[name]] for name in names}
@@ -103,18 +105,26 @@ def verdicts(metrics: Sequence[str], best: dict[str, Best], better: dict[str, li
 def _of_best(best: Best) -> str:
     if not best.alike:
         return best.model
-    others = f"{best.alike[0]} is" if len(best.alike) == 1 else f"{len(best.alike)} others are"
-    return f"none: {best.model} has the best mean, {others} not told from it"
+    others = best.alike[0] if len(best.alike) == 1 else f"one of {len(best.alike)} others"
+    return f"none for certain: {best.model} has the best mean, {others} may be better"
 
 
-def _worse(comparisons: pd.DataFrame, metric: str, model: str) -> set[str]:
-    """Return the models that a test says are worse than one on a metric."""
-    sign = 1 if available_metrics()[metric].better == "higher" else -1
-    own = comparisons[comparisons["metric"] == metric]
-    first, second = own[own["model"] == model], own[own["other"] == model]
-    return {*first.loc[_significant(first, sign), "other"], *second.loc[_significant(second, -sign), "model"]}
+def _worse_than_another(tests: pd.DataFrame, contenders: pd.Series) -> set[str]:
+    """Return the models that are worse than one of the contenders on the metric of some tests."""
+    sign = _direction(tests)
+    pvalues = tests["pvalue"] * (len({*tests["model"], *tests["other"]}) - 1)
+    first = _differs(tests, pvalues, sign) & tests["model"].isin(contenders)
+    second = _differs(tests, pvalues, -sign) & tests["other"].isin(contenders)
+    return {*tests.loc[first, "other"], *tests.loc[second, "model"]}
 
 
-def _significant(tests: pd.DataFrame, sign: Any) -> pd.Series:
+def _direction(tests: pd.DataFrame) -> pd.Series:
+    """Return 1 for tests of a metric of which more is better, -1 for others; missing for unknown metrics."""
+    return tests["metric"].map(
+        {name: 1 if metric.better == "higher" else -1 for name, metric in available_metrics().items()}
+    )
+
+
+def _differs(tests: pd.DataFrame, pvalues: pd.Series, sign: pd.Series) -> pd.Series:
     """Say of each test whether ``model`` is higher (sign 1) or lower (-1) than ``other``, in mean and in ranks."""
-    return (tests["adjusted"] < LEVEL) & (tests["difference"] * sign > 0) & (tests["rank_biserial"] * sign > 0)
+    return (pvalues < LEVEL) & (tests["difference"] * sign > 0) & (tests["rank_biserial"] * sign > 0)
