@@ -3,15 +3,4 @@
 import lazy_loader
 
 # Lazy: reading the names of perturbations must not cost an import of torch.
-__getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__,
-    submod_attrs={
-        "counterfactual": ["Counterfactual", "CounterfactualWithReference"],
-        "datamodule": ["PerturbationDataModule", "batch_loader"],
-        "encoding": ["Context"],
-        "groups": ["Groups", "Keys"],
-        "simulation": ["simulate"],
-        "singlecell": ["SingleCellPerturbation", "SingleCellPerturbationWithControls"],
-        "types": ["Batch", "Example"],
-    },
-)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -2,13 +2,4 @@
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__,
-    submod_attrs={
-        "anndata_dataset": ["AnnDataDataset"],
-        "atomic": ["CSVDataset", "JSONDataset", "ParquetDataset", "PlotlyDataset", "TextDataset", "YAMLDataset"],
-        "checkpoint_dataset": ["CheckpointDataset"],
-        "partitions": ["OptionalPartitionedDataset"],
-        "table_dataset": ["TableDataset"],
-    },
-)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -2,23 +2,4 @@
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__,
-    submod_attrs={
-        "additive": ["Additive"],
-        "base": ["PerturbationModel"],
-        "biolord": ["BioLord"],
-        "closed_form": ["ClosedFormModel"],
-        "control": ["Control"],
-        "cpa": ["CPA"],
-        "decoder_only": ["DecoderOnly"],
-        "gears": ["Gears"],
-        "latent_additive": ["LatentAdditive"],
-        "linear_additive": ["LinearAdditive"],
-        "mean_response": ["MeanResponse"],
-        "perturbation_mean": ["PerturbationMean"],
-        "ridge": ["Ridge"],
-        "sams_vae": ["SAMSVAE"],
-        "training": ["build_model", "fit", "load_model", "predict", "predict_wanted"],
-    },
-)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
