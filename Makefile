@@ -36,8 +36,9 @@ lint: $(READY)
 viz: $(READY) ## browse the pipelines, data and figures
 	$(BIN)/kedro viz run
 
-docs: $(READY) ## build the pages into build/docs
-	$(BIN)/mkdocs build --quiet
+docs: $(READY) ## build the site into build/docs
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going docs build/docs
+	@echo "site: build/docs/index.html"
 
 lock: $(READY) ## write requirements.lock from the environment
 	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > requirements.lock

@@ -57,7 +57,7 @@ def prepare(
     n_top_genes
         Highly variable genes to keep.
     n_de_genes
-        Differentially expressed genes to keep per perturbation and state, by |score| of scanpy's t-test.
+        Differentially expressed genes to keep per perturbation and state, by ``|score|`` of scanpy's t-test.
     keep_perturbed_genes
         Whether genes that are perturbed are kept.
 

@@ -1,0 +1,127 @@
+"""Directives for what the project's configuration says of its tasks and models, so that pages cannot be out of date."""
+
+from __future__ import annotations
+
+import warnings
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from docutils import nodes
+from docutils.statemachine import StringList
+from sphinx.util.docutils import SphinxDirective
+
+from perturbench.config import DataConfig
+from perturbench.config_loader import LayeredConfigLoader
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sphinx.application import Sphinx
+
+CONF = Path(__file__).parents[2] / "conf"
+
+
+class Generated(SphinxDirective):
+    """A directive that writes Markdown."""
+
+    def run(self) -> list[nodes.Node]:
+        """Parse what :meth:`lines` returns."""
+        self.env.note_dependency(str(CONF))
+        return self.parse_content_to_nodes() if self.content else self._parse(self.lines())
+
+    def lines(self) -> list[str]:
+        """Return Markdown."""
+        raise NotImplementedError
+
+    def _parse(self, lines: list[str]) -> list[nodes.Node]:
+        node = nodes.container()
+        self.state.nested_parse(StringList(lines, source=self.env.docname), self.content_offset, node)
+        return node.children
+
+
+class Tasks(Generated):
+    """One row per task."""
+
+    def lines(self) -> list[str]:
+        """Return the table."""
+        rows = []
+        for name, given in configuration().of_every_task().items():
+            data = DataConfig(**given["data"])
+            cells = f"{data.card.cells:,}" if data.card.cells else ""
+            states = " x ".join(f"`{key}`" for key in data.covariate_keys)
+            method = f"`{given['splitter']['method']}`"
+            rows.append((f"`{name}`", cells, data.card.perturbations or "", states, method, data.licence or ""))
+        return table(("task", "cells", "perturbations", "states", "split", "licence"), rows)
+
+
+class Task(Generated):
+    """What a task's file says of its split, its trainer and its data."""
+
+    required_arguments = 1
+
+    def lines(self) -> list[str]:
+        """Return citation and YAML."""
+        name = self.arguments[0]
+        own = yaml.safe_load((CONF / f"base/parameters/tasks/{name}.yml").read_text())["tasks"][name]
+        shown = {key: value for key, value in own.items() if key not in ("title", "data")}
+        card = DataConfig(**configuration().of_a_run(task=name)["data"]).card
+        source = f"[{card.citation}]({card.url})." if card.citation else ""
+        return [source, "", "```yaml", *yaml.safe_dump(shown, sort_keys=False).splitlines(), "```"]
+
+
+class Model(Generated):
+    """The hyperparameters of a model: defaults, search space, and for which tasks there are published values."""
+
+    required_arguments = 1
+
+    def lines(self) -> list[str]:
+        """Return the table."""
+        given = configuration().of_a_run(model=self.arguments[0])
+        entry = yaml.safe_load((CONF / f"base/parameters/models/{self.arguments[0]}.yml").read_text())
+        published = entry["models"][self.arguments[0]].get("published") or {}
+        rows = [
+            (f"`{name}`", f"`{shown(name, value)}`", searched(given["search_space"].get(name)))
+            for name, value in given["hparams"].items()
+        ]
+        known = f"Published values: {', '.join(f'`{name}`' for name in published)}." if published else ""
+        return [*table(("hyperparameter", "default", "searched"), rows), "", known] if rows else ["No hyperparameters."]
+
+
+@cache
+def configuration() -> LayeredConfigLoader:
+    """Return the project's configuration."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "register_new_resolver", UserWarning)
+        return LayeredConfigLoader(str(CONF), None, base_env="base", default_run_env="base")
+
+
+def table(names: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
+    """Return the lines of a Markdown table."""
+    names = list(names)
+    body = [f"| {' | '.join(row)} |" for row in rows]
+    return [f"| {' | '.join(names)} |", f"|{'---|' * len(names)}", *body]
+
+
+def shown(name: str, value: Any) -> str:
+    """Return a value as YAML writes it; of a path in the project, what comes after the project's folder."""
+    text = yaml.safe_dump(value).removesuffix("...\n").strip()
+    return text.removeprefix(f"{CONF.parent.resolve()}/")
+
+
+def searched(entry: dict[str, Any] | None) -> str:
+    """Return a line about an entry of a search space."""
+    if entry is None:
+        return ""
+    if entry["kind"] == "categorical":
+        return ", ".join(f"`{shown('', choice)}`" for choice in entry["choices"])
+    step = f", step {entry['step']}" if entry.get("step") else ""
+    return f"{entry['low']} to {entry['high']}{step}{', log' if entry.get('log') else ''}"
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Register the directives."""
+    for name, directive in {"tasks": Tasks, "task": Task, "hyperparameters": Model}.items():
+        app.add_directive(name, directive)
+    return {"parallel_read_safe": True}
