@@ -129,7 +129,8 @@ def copy_project(project: Path, folder: Path) -> Path:
     (folder / "src").mkdir()
     shutil.copytree(project / "conf", folder / "conf", ignore=shutil.ignore_patterns("local"))
     (folder / "conf/local").mkdir()
-    shutil.copytree(project / "data/01_raw/ishikawa23", folder / "data/01_raw/ishikawa23")
+    for name in ("ishikawa23", "gene2go"):
+        shutil.copytree(project / "data/01_raw" / name, folder / "data/01_raw" / name)
     return folder
 
 

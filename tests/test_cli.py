@@ -41,7 +41,7 @@ def test_benchmark_runs_models_and_names_the_failed(kedro):
     [
         (["--models=control,nope"], "unknown model 'nope'"),
         (["--models=control", "--tasks=nope"], "unknown task 'nope'"),
-        (["--suite=nope"], "unknown suite 'nope'; choose one of: demo, paper"),
+        (["--suite=nope"], "unknown suite 'nope'; choose one of: demo, paper, paper_scgpt"),
         ([], "name the models"),
         (["--models=control", "--seeds=a"], "seeds.0"),
         (["--models=control", "--params=seed:1"], "--params gives seed; use --tasks, --models and --seeds"),

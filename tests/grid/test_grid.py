@@ -223,9 +223,10 @@ def test_every_suite_can_be_planned(load_config, project):
         assert set(suite.models) <= models
         for task in suite.tasks:
             assert load_config(task=task)["parameters"]["task"] == task
-    need_files = {"gears", "cpa_scgpt", "latent_additive_scgpt"}
+    need_files = {"cpa_scgpt", "latent_additive_scgpt"}
     assert set(suites["demo"]["models"]) == models - need_files
     assert set(choose(suites, "paper", "").seeds) == set(range(5))
+    assert not need_files & set(suites["paper"]["models"])
 
 
 def test_options_replace_what_a_suite_says():
