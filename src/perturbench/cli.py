@@ -11,6 +11,7 @@ from kedro.framework.cli.project import run as _kedro_run
 from kedro.framework.cli.utils import env_option, split_string
 
 from perturbench.errors import PerturbenchError
+from perturbench.grid.processes import end_with_parent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,6 +49,7 @@ def _first_colon_to_equals(item: str) -> str:
 
 def _plain_errors(callback: Any) -> Callable[..., Any]:
     def run_plainly(*args: Any, **kwargs: Any) -> Any:
+        end_with_parent()
         from kedro.io.core import DatasetError
         from kedro.validation.exceptions import ParameterValidationError
         from pydantic import ValidationError

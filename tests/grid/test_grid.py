@@ -13,7 +13,7 @@ from rich.console import Console
 
 from perturbench.errors import PerturbenchError
 from perturbench.grid.benchmark import Benchmark, commands, plan
-from perturbench.grid.cells import Cell, changes, stale_because
+from perturbench.grid.cells import Cell, changes, needs_training, stale_because
 from perturbench.grid.processes import Job, Outcome, failure_of, last_error
 from perturbench.grid.progress import Progress
 from perturbench.grid.suites import Suite, choose
@@ -60,6 +60,13 @@ def test_a_prediction_with_the_stamp_of_a_new_run_is_up_to_date(prediction):
 )
 def test_what_changed_is_named(prediction, change, reason):
     assert stale_because({**STAMP, **change}, prediction) == f"changed: {reason}"
+
+
+def test_other_prediction_settings_need_no_training(prediction, tmp_path):
+    settings = {"prediction": json.dumps({"part": "val"})}
+    assert not needs_training({**STAMP, **settings}, prediction)
+    assert needs_training({**STAMP, **settings, "code": "z"}, prediction)
+    assert needs_training(STAMP, tmp_path / "seed1.h5ad")
 
 
 def test_missing_torn_and_foreign_predictions_are_stale(tmp_path):
@@ -131,11 +138,14 @@ class PretendedTask:
     def data_job(self):
         return self._job(f"{self.name}: data")
 
-    def cell_job(self, cell):
+    def cell_job(self, cell, inputs):
         return self._job(cell.name)
 
     def report_job(self):
         return self._job(f"{self.name}: report")
+
+    def prediction_of(self, cell):
+        return self._folder / f"{cell.task}-{cell.model}.h5ad"
 
 
 CELLS = [Cell(task, model, 0) for task in ("a", "b") for model in ("x", "y")]

@@ -87,12 +87,38 @@ def test_a_killed_grid_goes_on_and_what_changed_runs_again(grid):
         "ridge/seed0": "evaluated: changed: prediction",
     }
 
+    # Other settings of the prediction: the model is the one that is there.
+    checkpoint = grid.root / "data/06_models/simulated/ridge/seed0.ckpt"
+    trained = checkpoint.stat().st_mtime_ns
+    text = grid.run(params=f"{PARAMS},prediction.max_control_cells:20")
+    assert "simulated/ridge/seed0: changed: prediction settings" in text
+    assert set(states(text).values()) == {"done"}
+    assert checkpoint.stat().st_mtime_ns == trained
+    assert "up to date" in grid.run(params=f"{PARAMS},prediction.max_control_cells:20")
+
     text = grid.run(params=f"{PARAMS},splitter.seed:7")
     assert "simulated: making the data" in text
     for model in ("control", "ridge"):
         assert f"simulated/{model}/seed0: changed: split" in text
     assert set(states(text).values()) == {"done"}
     assert set(grid.evaluated().values()) == {"evaluated: changed: prediction, reference"}
+
+
+def test_cells_end_with_a_grid_that_is_killed_alone(grid):
+    process = grid.start()
+    grid.wait_for(process, "control-seed0")
+    time.sleep(2)  # the cell has to be far enough to look for its parent
+    process.kill()
+    process.wait()
+    for _ in range(200):
+        try:
+            os.killpg(process.pid, 0)
+        except ProcessLookupError:
+            break
+        time.sleep(0.1)
+    else:
+        raise AssertionError("the cell outlives the grid")
+    assert not list((grid.root / "data/07_model_output").rglob("*.h5ad"))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -1,4 +1,5 @@
 import signal
+import time
 
 import anndata as ad
 import lightning as L
@@ -551,6 +552,19 @@ class TestResume:
         again = Stop()
         self.run(module, tmp_path / "unfinished", again, fingerprint="b")
         assert again.epochs == [0, 1, 2, 3]
+
+    def test_a_state_that_takes_long_to_save_is_not_saved_after_each_epoch(self, module, tmp_path, monkeypatch):
+        class StopAndSaveSlowly(Stop):
+            def on_save_checkpoint(self, trainer, pl_module, checkpoint):
+                time.sleep(0.2)
+
+        monkeypatch.setattr("perturbench.models.training._LONG", 0.1)
+        monkeypatch.setattr("perturbench.models.training._SHARE", 1e-6)
+        with pytest.raises(RuntimeError, match="broken off"):
+            self.run(module, tmp_path / "unfinished", StopAndSaveSlowly(at=3))
+        again = Stop()
+        self.run(module, tmp_path / "unfinished", again)
+        assert again.epochs == [1, 2, 3]
 
     def test_nothing_is_left_behind(self, module, tmp_path):
         folder = tmp_path / "unfinished"

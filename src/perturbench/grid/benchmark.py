@@ -53,7 +53,7 @@ def commands(cells: Sequence[Cell], tasks: Mapping[str, TaskOfGrid]) -> Iterator
             yield task.data_job().command
         for cell in _of(name, cells):
             if inputs is None or task.stale_because(cell, inputs):
-                yield task.cell_job(cell).command
+                yield task.cell_job(cell, inputs).command
         yield task.report_job().command
 
 
@@ -100,6 +100,8 @@ class Benchmark:
             for job, outcome in ended:
                 cell = cell_of[job.name]
                 self._progress.end(cell, *self._judge(job, outcome))
+                if job.name in self.failures and self._tasks[cell.task].prediction_of(cell).is_file():
+                    self.failures[job.name] += "; the report has its earlier prediction"
                 left[cell.task] -= 1
                 self._report(cell.task, left)
 
@@ -116,7 +118,7 @@ class Benchmark:
                 self._progress.end(cell, FAILED, "there is no data")
             elif reason := task.stale_because(cell, inputs):
                 self._progress.say(f"{cell.name}: {reason}")
-                yield cell, task.cell_job(cell)
+                yield cell, task.cell_job(cell, inputs)
             else:
                 self._progress.end(cell, UP_TO_DATE)
 

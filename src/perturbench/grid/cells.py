@@ -46,6 +46,12 @@ def stale_because(expected: Mapping[str, Any], path: Path) -> str | None:
     return f"changed: {', '.join(changed)}" if changed else None
 
 
+def needs_training(expected: Mapping[str, Any], path: Path) -> bool:
+    """Return whether more than the settings of the prediction changed since the prediction in a file was made."""
+    found = read_stamp(path) if path.is_file() else None
+    return found is None or changes(expected, found) != [_WORDS["prediction"]]
+
+
 def changes(expected: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
     """Return what differs between two stamps, in words; inputs by their names."""
     before, after = found.get("inputs", {}), expected["inputs"]

@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import threading
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _PATIENCE = 10.0
+_PARENT = "PERTURBENCH_STARTED_BY"
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ def execute(job: Job, stop: threading.Event | None = None) -> Outcome:
     job.log.parent.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
     # Wide enough that the log's last line is the whole message.
-    variables = {**os.environ, "COLUMNS": "400", **job.variables}
+    variables = {**os.environ, "COLUMNS": "400", _PARENT: str(os.getpid()), **job.variables}
     with job.log.open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "kedro", *job.arguments],
@@ -72,6 +74,18 @@ def execute(job: Job, stop: threading.Event | None = None) -> Outcome:
         finally:
             _end(process)
     return Outcome(process.returncode, time.monotonic() - start)
+
+
+def end_with_parent() -> None:
+    """End this process when the one that started it by :func:`execute` is gone, killed for example."""
+    if parent := os.environ.pop(_PARENT, None):
+        threading.Thread(target=_outlive, args=(int(parent),), daemon=True).start()
+
+
+def _outlive(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def run_local(jobs: Sequence[Job], at_once: int = 1) -> Generator[tuple[Job, Outcome]]:

@@ -19,7 +19,7 @@ from perturbench.config import (
     TrainerConfig,
 )
 from perturbench.errors import PerturbenchError
-from perturbench.grid.cells import Cell, stale_because
+from perturbench.grid.cells import Cell, needs_training, stale_because
 from perturbench.grid.processes import Job
 from perturbench.grid.task_data import known_inputs, record_inputs
 from perturbench.pipelines.evaluation.nodes import chosen_metrics
@@ -140,10 +140,12 @@ class TaskOfGrid:
         """Return the process that makes the data."""
         return self._job("data", "ingestion,splitting,preprocessing", self._params.shared)
 
-    def cell_job(self, cell: Cell) -> Job:
-        """Return the process that trains and predicts."""
+    def cell_job(self, cell: Cell, inputs: Mapping[str, str] | None) -> Job:
+        """Return the process that trains and predicts, or predicts with the checkpoint that is there."""
         chosen = {"model": cell.model, "seed": cell.seed}
         job = self._job(f"{cell.model}-seed{cell.seed}", "modeling", self._params, **chosen)
+        if inputs and self._is_trained(cell, inputs):
+            job = replace(job, arguments=(*job.arguments, "--nodes=modeling.predict"))
         return replace(job, name=cell.name)
 
     def report_job(self) -> Job:
@@ -156,6 +158,12 @@ class TaskOfGrid:
         arguments += [f"--env={self._env}"] if self._env else []
         log = self.path("report").parent / "logs" / f"{name}.log"
         return Job(f"{self.name}: {name}", tuple(arguments), self._root, log, self._variables)
+
+    def _is_trained(self, cell: Cell, inputs: Mapping[str, str]) -> bool:
+        """Return whether the checkpoint of a cell made its prediction, and would be made again as it is."""
+        checkpoint = self.path("checkpoint").parents[1] / cell.model / f"seed{cell.seed}.ckpt"
+        stale = needs_training(self.expected_stamp(cell, inputs), self.prediction_of(cell))
+        return checkpoint.is_file() and not stale
 
     def _parameters(self, model: str) -> dict[str, Any]:
         """Return the parameters of a model's cells, which are the same for all seeds."""

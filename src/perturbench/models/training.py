@@ -9,6 +9,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ from perturbench.models.prediction import predict, predict_wanted, test_scores
 from perturbench.models.trainers import quiet_lightning, told_devices
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from lightning.pytorch.loggers import Logger
 
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 __all__ = ["build_model", "fit", "load_model", "predict", "predict_wanted", "test_scores"]
 
 _log = logging.getLogger(__name__)
+#: If saving the state after an epoch takes more seconds, epochs are left out so that it takes this share of the time.
+_LONG, _SHARE = 0.5, 1 / 20
 
 
 def fit(
@@ -98,12 +101,10 @@ def fit(
         folder = Path(folder)
         last = _prepare_resume(folder, fingerprint)
         best = ModelCheckpoint(folder, "best", monitor="val_loss", save_weights_only=True, enable_version_counter=False)
-        # Saved after every epoch, best or not: what a killed training goes on from.
-        latest = ModelCheckpoint(folder, "latest", enable_version_counter=False)
         losses = RecordLosses()
         own: list[Callback] = [best]
         if not model.closed_form:
-            own += [EarlyStopping("val_loss", patience=patience), latest, losses, _SeedEpochs(seed)]
+            own += [EarlyStopping("val_loss", patience=patience), _Latest(folder), losses, _SeedEpochs(seed)]
             own += [] if interactive else [_EpochLines(log_every_n_epochs)]
         L.seed_everything(seed, workers=True, verbose=False)
         with quiet_lightning(), told_devices(accelerator):
@@ -162,6 +163,28 @@ def _fit_interruptibly(
             raise
         signal.signal(signal.SIGINT, handler)
         raise KeyboardInterrupt from None
+
+
+class _Latest(ModelCheckpoint):
+    """What a killed training goes on from: the state after an epoch, best or not; of large models not after each."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, "latest", enable_version_counter=False)
+        self._not_before = 0.0
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._now_and_then(super().on_train_epoch_end, trainer, pl_module)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._now_and_then(super().on_validation_end, trainer, pl_module)
+
+    def _now_and_then(self, save: Callable[..., None], trainer: L.Trainer, module: L.LightningModule) -> None:
+        start = time.monotonic()
+        # All processes of a training save together, so one of them decides.
+        if trainer.strategy.broadcast(start >= self._not_before):
+            save(trainer, module)
+            took = time.monotonic() - start
+            self._not_before = start + took / _SHARE if took > _LONG else 0.0
 
 
 class _SeedEpochs(Callback):
