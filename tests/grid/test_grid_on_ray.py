@@ -1,6 +1,7 @@
 """The grid on a Ray cluster of two machines, which are two processes here."""
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from ray.cluster_utils import Cluster
@@ -27,6 +28,23 @@ def test_cells_run_on_the_cluster_and_failures_are_told(cluster, kedro):
     assert "demo/control/seed0: done" in result.stdout
     assert (kedro.root / "data/07_model_output/demo/mean_response/seed0.h5ad").is_file()
     assert (kedro.root / "data/08_reporting/demo/report.html").is_file()
+
+
+def test_cells_take_gpus_and_are_told_to_wait_for_them(cluster, tmp_path, capfd):
+    cluster.add_node(num_cpus=1, num_gpus=1)
+    jobs = [Job(f"x{i}", ("--version",), tmp_path, tmp_path / f"x{i}.log") for i in range(2)]
+    ended = list(run_on_ray(jobs, cluster.address, gpus=0.5))
+    assert {job.name: outcome.code for job, outcome in ended} == {"x0": 0, "x1": 0}
+    assert "cells wait" not in capfd.readouterr().err
+    running = run_on_ray(jobs, cluster.address, gpus=2)
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(next, running)
+        with pytest.raises(TimeoutError):
+            waiting.result(timeout=5)
+        assert "no machine of the Ray cluster has 2 GPUs now" in capfd.readouterr().err
+        cluster.add_node(num_cpus=1, num_gpus=2)
+        assert waiting.result(timeout=60)[1].code == 0
+    running.close()
 
 
 def test_without_a_cluster_or_without_ray_the_fix_is_told(tmp_path, monkeypatch):

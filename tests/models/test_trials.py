@@ -57,6 +57,7 @@ def test_figures(table):
     history = plot_history(trials, "search")
     assert len(history.data[0].x) == 6, "completed trials"
     assert history.layout.title.text == "search"
+    assert (history.layout.yaxis.type == "log") == (trials["value"].dropna().min() > 0)
     (bars,) = plot_importance(trials, SPACE, "importance").data
     assert sorted(bars.y) == ["x", "y"]
     assert bars.y[-1] == "x", "the value is x"

@@ -70,9 +70,12 @@ def plot_history(trials: pd.DataFrame, title: str) -> go.Figure:
     title
         Of the figure.
     """
-    if not (trials["state"] == "COMPLETE").any():
+    values = trials.loc[trials["state"] == "COMPLETE", "value"]
+    if values.empty:
         return _plain_words("no trial was completed", title)
     figure = optuna.visualization.plot_optimization_history(_study(trials, {}), target_name="objective")
+    if (values > 0).all():  # a few bad trials would flatten the others
+        figure.update_yaxes(type="log", dtick="D2")
     return figure.update_layout(title=title, template="plotly_white")
 
 
