@@ -64,6 +64,16 @@ def screen(_screen: ad.AnnData) -> ad.AnnData:
     return _screen.copy()
 
 
+@pytest.fixture
+def registry(monkeypatch):
+    """Metrics that a test registers are gone after it."""
+    from perturbench.analysis import metrics
+
+    metrics.available_metrics()  # brings the package's own, which stay
+    for name in ("_COMPARISONS", "_AGGREGATIONS", "_OTHERS"):
+        monkeypatch.setattr(metrics, name, dict(getattr(metrics, name)))
+
+
 #: Parameters of a screen that every pipeline runs through in about a second.
 TINY = {
     "task": "simulated",

@@ -6,18 +6,13 @@ import textwrap
 import pandas as pd
 import pytest
 
-from perturbench.analysis import metrics
-
 
 @pytest.fixture
-def toy_folder(tmp_path, monkeypatch):
+def toy_folder(tmp_path, monkeypatch, registry):
     folder = tmp_path / "toys"
     folder.mkdir()
     monkeypatch.syspath_prepend(str(folder))
-    comparisons = dict(metrics._COMPARISONS)
     yield folder
-    metrics._COMPARISONS.clear()
-    metrics._COMPARISONS.update(comparisons)
     for name in ("toy_model", "toy_metric"):
         sys.modules.pop(name, None)
 

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from perturbench.analysis import metrics, register_aggregation, register_metric
+from perturbench.analysis import register_aggregation, register_metric
 from perturbench.analysis.aggregation import GroupSums
 from perturbench.analysis.metrics import available_metrics, find_comparison, find_metric, resolve_metrics
 from perturbench.analysis.ranks import rank_of_matches
@@ -27,13 +27,6 @@ def rmse(a, b):
 
 def negative_cosine(a, b):
     return -(a @ b) / np.sqrt((a @ a) * (b @ b))
-
-
-@pytest.fixture
-def registry(monkeypatch):
-    """Let a test register what is gone after it."""
-    monkeypatch.setattr(metrics, "_COMPARISONS", dict(metrics._COMPARISONS))
-    monkeypatch.setattr(metrics, "_AGGREGATIONS", dict(metrics._AGGREGATIONS))
 
 
 @settings(max_examples=50, deadline=None)
