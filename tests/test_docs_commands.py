@@ -1,4 +1,4 @@
-"""Every command of the README and the docs is run, page by page, in a small copy of the project.
+"""Every command of a ``bash`` block of the README and the docs is run, page by page, in a small copy of the project.
 
 Small are trainings (one epoch), published hyperparameters (the defaults in their place), searches, and the paper's
 seeds (one of five). Downloads come from a server on this machine, a GPU is the CPU, and the cells of a grid run in this
@@ -172,7 +172,7 @@ def answers(words):
 
 
 @pytest.mark.parametrize("page", pages())
-def test_commands_run(page, sandbox, request):
+def test_commands_run(page, sandbox):
     lines = [*BEFORE.get(page.stem, []), *(line for line in commands(page) if line not in SET_UP)]
     with contextlib.ExitStack() as stack:
         for line in lines:

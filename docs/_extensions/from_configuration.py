@@ -28,8 +28,9 @@ class Generated(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Parse what :meth:`lines` returns."""
-        self.env.note_dependency(str(CONF))
-        return self.parse_content_to_nodes() if self.content else self._parse(self.lines())
+        for path in CONF.rglob("*.yml"):
+            self.env.note_dependency(str(path))
+        return self._parse(self.lines())
 
     def lines(self) -> list[str]:
         """Return Markdown."""

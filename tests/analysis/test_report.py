@@ -90,6 +90,20 @@ def test_a_model_that_leaves_perturbations_out_puts_none_out():
     assert {entry.alike for entry in best.values()} == {("shy",)}, "no one can say that it is worse"
 
 
+def test_a_model_that_is_out_is_not_best_though_its_mean_is():
+    """One lacks a hard perturbation and one an easy one: the means are not of the same, the tests are."""
+    scores = make_scores({"lacks_hard": (0.3, 0.7), "lacks_easy": (0.25, 0.75)}, states=[f"s{i}" for i in range(5)])
+    hard, easy = scores["perturbation"] == "P9", scores["perturbation"] == "P0"
+    scores.loc[hard & (scores["metric"] == "rmse_average"), "value"] += 5.0
+    scores.loc[hard & (scores["model"] == "lacks_hard"), "value"] = np.nan
+    scores.loc[easy & (scores["model"] == "lacks_easy"), "value"] = np.nan
+    board = make_board(scores)
+    means = board.set_index("model")["rmse_average"]
+    assert means["lacks_hard"] < means["lacks_easy"]
+    best = find_best(board, paired_tests(scores))["rmse_average"]
+    assert (best.model, best.alike) == ("lacks_easy", ())
+
+
 def test_a_metric_without_tests_has_no_best():
     scores = make_scores({"a": (0.2, 0.8), "b": (0.3, 0.7)})
     tests = paired_tests(scores)

@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import PermutationMethod, wilcoxon
 
 from perturbench.analysis.signed_rank import signed_rank_pvalue
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(-4, 4), min_size=2, max_size=10).filter(lambda values: sum(map(bool, values)) > 1))
 def test_with_ties_it_is_the_test_over_all_signs(values):
     difference = np.array(values, dtype=float)

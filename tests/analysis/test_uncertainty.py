@@ -28,6 +28,17 @@ def test_interval_covers_the_mean_about_as_often_as_it_says():
     assert 0.85 < np.mean(covered) < 0.99
 
 
+def test_differences_that_are_equal_but_for_rounding_are_ties():
+    """Rank metrics are multiples of 1 / (n - 1): 0.3 - 0.2 is not 0.2 - 0.1 as floats."""
+    tenths = {"a": [3, 2, 9, 4, 7, 1, 8, 6], "b": [2, 1, 6, 5, 6, 0, 6, 8]}
+    rows = [(model, "m", f"P{i}", value) for model, values in tenths.items() for i, value in enumerate(values)]
+    whole = pd.DataFrame(rows, columns=["model", "metric", "perturbation", "value"])
+    parts = whole.assign(value=whole["value"] / 10)
+    of_whole, of_parts = paired_tests(whole).iloc[0], paired_tests(parts).iloc[0]
+    assert of_parts["pvalue"] == of_whole["pvalue"]
+    assert of_parts["rank_biserial"] == of_whole["rank_biserial"]
+
+
 def test_the_order_of_rows_does_not_matter():
     scores = make_scores()
     again = bootstrap_intervals(scores.sample(frac=1, random_state=1))

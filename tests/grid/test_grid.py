@@ -106,16 +106,20 @@ def test_what_is_up_to_date_is_decided_without_the_heavy_libraries(project):
 
 def test_data_is_made_again_if_parameters_or_a_file_changed(tmp_path):
     record, file = tmp_path / "grid.json", tmp_path / "split.parquet"
-    assert known_inputs(record, "p", [file]) is None
+    assert known_inputs(record, {"cells": "p"}, [file]) is None
     file.write_text("1")
     states = {str(file): [1, file.stat().st_mtime_ns]}
-    record.write_text(json.dumps({"parameters": "p", "files": states, "inputs": {"split": "b"}}))
-    assert known_inputs(record, "p", [file]) == {"split": "b"}
-    assert known_inputs(record, "other", [file]) is None
+    record.write_text(
+        json.dumps({"parameters": {"cells": "p", "embedding": "e"}, "files": states, "inputs": {"split": "b"}})
+    )
+    assert known_inputs(record, {"cells": "p"}, [file]) == {"split": "b"}, "no embedding is asked for"
+    assert known_inputs(record, {"cells": "p", "embedding": "e"}, [file]) == {"split": "b"}
+    assert known_inputs(record, {"cells": "p", "embedding": "other"}, [file]) is None
+    assert known_inputs(record, {"cells": "other"}, [file]) is None
     os.utime(file, ns=(0, 0))
-    assert known_inputs(record, "p", [file]) is None
+    assert known_inputs(record, {"cells": "p"}, [file]) is None
     record.write_text("torn")
-    assert known_inputs(record, "p", [file]) is None
+    assert known_inputs(record, {"cells": "p"}, [file]) is None
 
 
 class PretendedTask:
@@ -186,11 +190,18 @@ def test_only_stale_cells_run_and_every_task_is_reported(run_grid, ran):
     assert "a/x/seed0: up to date" in text and "[4/4] a/y/seed0: done" in text
 
 
-def test_a_failed_cell_does_not_stop_the_others(run_grid, ran):
+def test_a_failed_cell_does_not_stop_the_others(run_grid, ran, tmp_path):
+    (tmp_path / "a-y.h5ad").touch()
     grid, text = run_grid(stale=CELLS, fail=["a/x/seed0"])
     assert ran == ["a/x/seed0", "a/y/seed0", "a: report", "b/x/seed0", "b/y/seed0", "b: report"]
     assert grid.failures == {"a/x/seed0": "exit status 1 (a-x-seed0.log)"}
     assert "a/x/seed0: failed" in text
+
+
+def test_an_earlier_prediction_of_a_failed_cell_is_told(run_grid, tmp_path):
+    (tmp_path / "a-x.h5ad").touch()
+    grid, _ = run_grid(stale=CELLS, fail=["a/x/seed0"])
+    assert grid.failures["a/x/seed0"].endswith("; an earlier prediction of it is there")
 
 
 def test_a_task_without_a_good_cell_is_not_reported(run_grid, ran):

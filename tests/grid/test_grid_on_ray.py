@@ -37,13 +37,16 @@ def test_cells_take_gpus_and_are_told_to_wait_for_them(cluster, tmp_path, capfd)
     assert {job.name: outcome.code for job, outcome in ended} == {"x0": 0, "x1": 0}
     assert "cells wait" not in capfd.readouterr().err
     running = run_on_ray(jobs, cluster.address, gpus=2)
-    with ThreadPoolExecutor() as pool:
-        waiting = pool.submit(next, running)
+    pool = ThreadPoolExecutor(1)
+    waiting = pool.submit(next, running)
+    try:
         with pytest.raises(TimeoutError):
             waiting.result(timeout=5)
         assert "no machine of the Ray cluster has 2 GPUs now" in capfd.readouterr().err
+    finally:
         cluster.add_node(num_cpus=1, num_gpus=2)
-        assert waiting.result(timeout=60)[1].code == 0
+    assert waiting.result(timeout=60)[1].code == 0
+    pool.shutdown()
     running.close()
 
 

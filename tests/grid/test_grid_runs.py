@@ -8,10 +8,13 @@ import sys
 import time
 
 import pandas as pd
+import psutil
 import pytest
 from click.testing import CliRunner
 
 from perturbench.cli import benchmark
+from perturbench.grid.cells import read_stamp
+from perturbench.grid.processes import _PARENT
 
 SCREEN = {"n_cells": 600, "n_genes": 30, "n_states": 2, "n_singles": 6, "n_doubles": 3}
 SIMULATION = ",".join(f"data.source.simulation.{name}:{value}" for name, value in SCREEN.items())
@@ -94,7 +97,15 @@ def test_a_killed_grid_goes_on_and_what_changed_runs_again(grid):
     assert "simulated/ridge/seed0: changed: prediction settings" in text
     assert set(states(text).values()) == {"done"}
     assert checkpoint.stat().st_mtime_ns == trained
+    predicted = grid.root / "data/07_model_output/simulated/ridge/seed0.h5ad"
+    assert "prediction.max_control_cells:20" in read_stamp(predicted)["command"]
     assert "up to date" in grid.run(params=f"{PARAMS},prediction.max_control_cells:20")
+
+    # A checkpoint that is newer than the prediction may be another one.
+    os.utime(checkpoint)
+    grid.run(params=f"{PARAMS},prediction.max_control_cells:30")
+    assert checkpoint.stat().st_mtime_ns != trained
+    assert checkpoint.stat().st_mtime_ns < predicted.stat().st_mtime_ns
 
     text = grid.run(params=f"{PARAMS},splitter.seed:7")
     assert "simulated: making the data" in text
@@ -107,18 +118,37 @@ def test_a_killed_grid_goes_on_and_what_changed_runs_again(grid):
 def test_cells_end_with_a_grid_that_is_killed_alone(grid):
     process = grid.start()
     grid.wait_for(process, "control-seed0")
-    time.sleep(2)  # the cell has to be far enough to look for its parent
+    cells = psutil.Process(process.pid).children()
     process.kill()
     process.wait()
-    for _ in range(200):
-        try:
-            os.killpg(process.pid, 0)
-        except ProcessLookupError:
+    assert cells
+    _, alive = psutil.wait_procs(cells, timeout=30)
+    assert not alive, "the cell outlives the grid"
+
+
+def test_a_process_that_does_not_heed_the_first_signal_is_killed(tmp_path):
+    """As a prediction of Lightning's does not."""
+    started = tmp_path / "started"
+    cell = (
+        "import os, signal, time; from perturbench.grid import processes\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN); processes._PATIENCE = 0.5; processes.end_with_parent()\n"
+        f"open({str(started)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+    )
+    grid = (
+        "import os, subprocess, sys, time\n"
+        f"subprocess.Popen([sys.executable, '-c', {cell!r}], env=os.environ | {{{_PARENT!r}: str(os.getpid())}})\n"
+        "time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", grid])
+    for _ in range(300):
+        if started.exists() and started.read_text():
             break
         time.sleep(0.1)
-    else:
-        raise AssertionError("the cell outlives the grid")
-    assert not list((grid.root / "data/07_model_output").rglob("*.h5ad"))
+    orphan = psutil.Process(int(started.read_text()))
+    process.kill()
+    process.wait()
+    _, alive = psutil.wait_procs([orphan], timeout=20)
+    assert not alive
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -57,10 +57,14 @@ def test_figures(table):
     history = plot_history(trials, "search")
     assert len(history.data[0].x) == 6, "completed trials"
     assert history.layout.title.text == "search"
-    assert (history.layout.yaxis.type == "log") == (trials["value"].dropna().min() > 0)
     (bars,) = plot_importance(trials, SPACE, "importance").data
     assert sorted(bars.y) == ["x", "y"]
     assert bars.y[-1] == "x", "the value is x"
+
+
+@pytest.mark.parametrize(("shift", "kind"), [(2, "log"), (-2, None)])
+def test_an_objective_above_zero_has_a_logarithmic_axis(table, shift, kind):
+    assert plot_history(table(lambda number, x: x + shift, 3), "").layout.yaxis.type == kind
 
 
 def test_trials_outside_the_space_are_in_the_history_alone(table):

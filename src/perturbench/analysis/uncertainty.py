@@ -105,7 +105,8 @@ def _compare(scores: pd.DataFrame, pairs_of: Callable[[Iterable[str]], Iterable[
         wide = own.pivot_table(index=["perturbation", *states], columns="model", values="value", aggfunc="mean")
         for model, other in pairs_of(wide.columns):
             difference = (wide[model] - wide[other]).dropna()
-            difference[difference.abs() <= SAME * wide[[model, other]].abs().max(axis=None)] = 0.0
+            if unit := SAME * wide[[model, other]].abs().max(axis=None):
+                difference = (difference / unit).round() * unit
             n = len(difference)
             effect = _rank_biserial(difference.to_numpy())
             pvalue = signed_rank_pvalue(difference.to_numpy()) if n > 1 else np.nan

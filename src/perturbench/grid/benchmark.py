@@ -101,7 +101,7 @@ class Benchmark:
                 cell = cell_of[job.name]
                 self._progress.end(cell, *self._judge(job, outcome))
                 if job.name in self.failures and self._tasks[cell.task].prediction_of(cell).is_file():
-                    self.failures[job.name] += "; the report has its earlier prediction"
+                    self.failures[job.name] += "; an earlier prediction of it is there"
                 left[cell.task] -= 1
                 self._report(cell.task, left)
 

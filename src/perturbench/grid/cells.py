@@ -48,7 +48,7 @@ def stale_because(expected: Mapping[str, Any], path: Path) -> str | None:
 
 def needs_training(expected: Mapping[str, Any], path: Path) -> bool:
     """Return whether more than the settings of the prediction changed since the prediction in a file was made."""
-    found = read_stamp(path) if path.is_file() else None
+    found = read_stamp(path)
     return found is None or changes(expected, found) != [_WORDS["prediction"]]
 
 

@@ -36,7 +36,7 @@ def run_on_ray(jobs: Sequence[Job], address: str, gpus: float = 0) -> Generator[
         If Ray is not installed or there is no cluster at the address.
     """
     ray = _connect(address)
-    if gpus and not any(node["Alive"] and node["Resources"].get("GPU", 0) >= gpus for node in ray.nodes()):
+    if jobs and gpus and not any(node["Alive"] and node["Resources"].get("GPU", 0) >= gpus for node in ray.nodes()):
         click.echo(f"no machine of the Ray cluster has {gpus:g} GPUs now; cells wait until one has.", err=True)
     remote = ray.remote(num_cpus=1, num_gpus=gpus)(execute)
     running = {}

@@ -57,7 +57,7 @@ def execute(job: Job, stop: threading.Event | None = None) -> Outcome:
     job.log.parent.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
     # Wide enough that the log's last line is the whole message.
-    variables = {**os.environ, "COLUMNS": "400", _PARENT: str(os.getpid()), **job.variables}
+    variables = {**os.environ, "COLUMNS": "400", **job.variables, _PARENT: str(os.getpid())}
     with job.log.open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "kedro", *job.arguments],
@@ -79,13 +79,15 @@ def execute(job: Job, stop: threading.Event | None = None) -> Outcome:
 def end_with_parent() -> None:
     """End this process when the one that started it by :func:`execute` is gone, killed for example."""
     if parent := os.environ.pop(_PARENT, None):
-        threading.Thread(target=_outlive, args=(int(parent),), daemon=True).start()
+        threading.Thread(target=_watch, args=(int(parent),), daemon=True).start()
 
 
-def _outlive(parent: int) -> None:
+def _watch(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(1)
     os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_PATIENCE)  # Lightning lets a training end its batch, and a prediction go on
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def run_local(jobs: Sequence[Job], at_once: int = 1) -> Generator[tuple[Job, Outcome]]:

@@ -162,8 +162,10 @@ class TaskOfGrid:
     def _is_trained(self, cell: Cell, inputs: Mapping[str, str]) -> bool:
         """Return whether the checkpoint of a cell made its prediction, and would be made again as it is."""
         checkpoint = self.path("checkpoint").parents[1] / cell.model / f"seed{cell.seed}.ckpt"
-        stale = needs_training(self.expected_stamp(cell, inputs), self.prediction_of(cell))
-        return checkpoint.is_file() and not stale
+        prediction = self.prediction_of(cell)
+        if not (checkpoint.is_file() and prediction.is_file()) or _changed(checkpoint) > _changed(prediction):
+            return False
+        return not needs_training(self.expected_stamp(cell, inputs), prediction)
 
     def _parameters(self, model: str) -> dict[str, Any]:
         """Return the parameters of a model's cells, which are the same for all seeds."""
@@ -176,8 +178,12 @@ class TaskOfGrid:
         return self.path("split").parent / "grid.json"
 
     @property
-    def _data_parameters(self) -> str:
-        return fingerprint_parameters([__version__, self._data_sections])
+    def _data_parameters(self) -> dict[str, str]:
+        """Return fingerprints; one of the embedding only if there is to be one."""
+        cells = {name: section for name, section in self._data_sections.items() if name != "embedding"}
+        fingerprints = {"cells": fingerprint_parameters([__version__, cells])}
+        embedding = self._data_sections["embedding"]
+        return fingerprints | ({"embedding": fingerprint_parameters([embedding])} if embedding.kind else {})
 
     def _files(self) -> list[Path] | None:
         """Return the files that the data is made from and of, ``None`` if one of them is not there."""
@@ -190,6 +196,10 @@ class TaskOfGrid:
         files += [Path(splitter.path or "")] if splitter.method == "csv" else []
         files += [Path(embedding.checkpoint)] if embedding.kind else []
         return files if all(path.exists() for path in files) else None
+
+
+def _changed(path: Path) -> int:
+    return path.stat().st_mtime_ns
 
 
 def _loader(root: Path, env: str | None, params: Mapping[str, Any]) -> Any:

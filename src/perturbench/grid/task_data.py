@@ -14,13 +14,13 @@ from perturbench.files import aside, size_of
 from perturbench.pipelines.inputs import current_inputs, embedding_input
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     import anndata as ad
 
 
-def known_inputs(record: Path, parameters: str, files: Iterable[Path]) -> dict[str, str] | None:
+def known_inputs(record: Path, parameters: Mapping[str, str], files: Iterable[Path]) -> dict[str, str] | None:
     """Return the recorded fingerprints of the cells and the split; ``None`` if they have to be made again.
 
     Parameters
@@ -28,19 +28,21 @@ def known_inputs(record: Path, parameters: str, files: Iterable[Path]) -> dict[s
     record
         What :func:`record_inputs` wrote.
     parameters
-        Fingerprint of the parameters that the data depends on.
+        Fingerprints of the parameters that the data depends on; the data may have been made with more.
     files
         The files that there are: the source, and what was made of it.
     """
     try:
         known = json.loads(record.read_text())
-        same = known["parameters"] == parameters and known["files"] == _states(files)
-    except (OSError, ValueError, KeyError):
+        same = known["parameters"].items() >= parameters.items() and known["files"].items() >= _states(files).items()
+    except (OSError, ValueError, KeyError, AttributeError):
         return None
     return known["inputs"] if same else None
 
 
-def record_inputs(record: Path, parameters: str, files: Iterable[Path], prepared: Path, split: Path) -> dict[str, str]:
+def record_inputs(
+    record: Path, parameters: Mapping[str, str], files: Iterable[Path], prepared: Path, split: Path
+) -> dict[str, str]:
     """Return the fingerprints of the prepared cells, each of their embeddings and the split; write them down."""
     import pandas as pd
 

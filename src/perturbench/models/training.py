@@ -37,6 +37,8 @@ __all__ = ["build_model", "fit", "load_model", "predict", "predict_wanted", "tes
 _log = logging.getLogger(__name__)
 #: If saving the state after an epoch takes more seconds, epochs are left out so that it takes this share of the time.
 _LONG, _SHARE = 0.5, 1 / 20
+#: Seconds without a save at most, whatever it takes: a stalled disk once must not mean hours without.
+_PAUSE = 300.0
 
 
 def fit(
@@ -79,7 +81,7 @@ def fit(
     logger, callbacks
         More for the trainer.
     resume_dir
-        Folder for the state of an unfinished training. A killed training goes on from its last epoch there if
+        Folder for the state of an unfinished training. A killed training goes on from what was last saved there if
         ``fingerprint`` is the same. Removed at the end.
     fingerprint
         Of everything the result depends on.
@@ -184,7 +186,7 @@ class _Latest(ModelCheckpoint):
         if trainer.strategy.broadcast(start >= self._not_before):
             save(trainer, module)
             took = time.monotonic() - start
-            self._not_before = start + took / _SHARE if took > _LONG else 0.0
+            self._not_before = start + min(took / _SHARE, took + _PAUSE) if took > _LONG else 0.0
 
 
 class _SeedEpochs(Callback):

@@ -25,7 +25,7 @@ class Best:
     Attributes
     ----------
     model
-        With the best mean, among those scored on most perturbations.
+        With the best mean, among those scored on most perturbations that are not out.
     alike
         The other models that may be the best: no paired test says that another is better. Without any, it is the best.
     """
@@ -50,10 +50,13 @@ def find_best(board: pd.DataFrame, comparisons: pd.DataFrame | None) -> dict[str
         if name not in known or name not in tested or scored.empty:
             continue
         scored = scored[scored[f"{name}_undefined"] == scored[f"{name}_undefined"].min()]
-        best = scored[name].idxmin() if known[name].better == "lower" else scored[name].idxmax()
-        model = board.at[best, "model"]
         assert comparisons is not None
         out = _worse_than_another(comparisons[comparisons["metric"] == name], scored["model"])
+        left = scored[~scored["model"].isin(out)]
+        if left.empty:  # models that lack different perturbations can each be worse than another
+            left, out = scored, set()
+        best = left[name].idxmin() if known[name].better == "lower" else left[name].idxmax()
+        model = board.at[best, "model"]
         others = board.loc[board[name].notna(), "model"]
         found[name] = Best(model, tuple(other for other in others if other != model and other not in out))
     return found

@@ -14,7 +14,7 @@ from perturbench.errors import PerturbenchError, listing
 from perturbench.pipelines.evaluation.nodes import chosen_metrics
 from perturbench.pipelines.hpo.objective import Objective
 from perturbench.pipelines.inputs import current_inputs, make_datamodule
-from perturbench.provenance import KEY, fingerprint_parameters, stamp
+from perturbench.provenance import KEY, fingerprint_module, fingerprint_parameters, stamp
 
 if TYPE_CHECKING:
     import optuna
@@ -56,6 +56,7 @@ def search(
         "trainer": trainer.determining(),
         "prediction": prediction.model_dump(),
         "model": model_target,
+        "code": fingerprint_module(model_target.rpartition(".")[0]),
         "fixed": fixed,
         "search_space": search_space,
         "seed": seed,

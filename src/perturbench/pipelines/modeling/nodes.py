@@ -33,7 +33,7 @@ def train(
     unfinished_path: str,
     command: str,
 ) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
-    """Fit the model; a killed training goes on from its last epoch. Return it, and its losses as a partition."""
+    """Fit the model; a killed training goes on. Return it, and its losses as a partition."""
     import lightning as L
 
     from perturbench.models.losses import LOSSES
@@ -72,6 +72,7 @@ def predict(
     data: DataConfig,
     trainer: TrainerConfig,
     prediction: PredictionConfig,
+    command: str,
 ) -> dict[str, ad.AnnData]:
     """Predict the cells of a part of the split, as the partition of this model and seed."""
     from perturbench.models.training import load_model
@@ -80,5 +81,5 @@ def predict(
     made_by = require_fresh(checkpoint, prepared, split)
     datamodule = make_datamodule(prepared, split, data, trainer, prediction, made_by["seed"])
     cells = predict_cells(load_model(checkpoint), datamodule, prediction.part, accelerator=trainer.accelerator)
-    cells.uns[KEY] = prediction_stamp(made_by, prediction)
+    cells.uns[KEY] = {**prediction_stamp(made_by, prediction), "command": command}
     return {f"{made_by['model']}/seed{made_by['seed']}": cells}

@@ -30,7 +30,15 @@ def create_pipeline(**_: object) -> Pipeline:
             ),
             Node(
                 predict,
-                ["checkpoint", "prepared", "split", "params:data", "params:trainer", "params:prediction"],
+                [
+                    "checkpoint",
+                    "prepared",
+                    "split",
+                    "params:data",
+                    "params:trainer",
+                    "params:prediction",
+                    "params:command",
+                ],
                 "predictions",
                 name="predict",
             ),
