@@ -93,9 +93,8 @@ class Model(Generated):
 @cache
 def configuration() -> LayeredConfigLoader:
     """Return the project's configuration."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "register_new_resolver", UserWarning)
-        return LayeredConfigLoader(str(CONF), None, base_env="base", default_run_env="base")
+    warnings.filterwarnings("ignore", "register_new_resolver", UserWarning)
+    return LayeredConfigLoader(str(CONF), None, base_env="base", default_run_env="base")
 
 
 def table(names: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
