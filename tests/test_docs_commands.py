@@ -40,7 +40,7 @@ SMALL = {
     "data": {"source": {"simulation": {"n_cells": 600, "n_genes": 30}}},
 }
 #: What a page takes for granted.
-BEFORE = {"report": ["kedro run"], "cluster": ["kedro run --pipelines=ingestion --params=task:demo"]}
+BEFORE = {"report": ["kedro run"]}
 #: They set up the environment that this test runs in; what else `make demo` does has a test of its own.
 SET_UP = ("make demo", "make test", "source .venv/bin/activate", "git clone <this repository> && cd perturbench")
 DATABASE = "postgresql://me@dbhost:5432/hpo"

@@ -30,16 +30,13 @@ class Generated(SphinxDirective):
         """Parse what :meth:`lines` returns."""
         for path in CONF.rglob("*.yml"):
             self.env.note_dependency(str(path))
-        return self._parse(self.lines())
+        node = nodes.container()
+        self.state.nested_parse(StringList(self.lines(), source=self.env.docname), self.content_offset, node)
+        return node.children
 
     def lines(self) -> list[str]:
         """Return Markdown."""
         raise NotImplementedError
-
-    def _parse(self, lines: list[str]) -> list[nodes.Node]:
-        node = nodes.container()
-        self.state.nested_parse(StringList(lines, source=self.env.docname), self.content_offset, node)
-        return node.children
 
 
 class Tasks(Generated):
@@ -72,7 +69,7 @@ class Task(Generated):
         return [source, "", "```yaml", *yaml.safe_dump(shown, sort_keys=False).splitlines(), "```"]
 
 
-class Model(Generated):
+class Hyperparameters(Generated):
     """The hyperparameters of a model: defaults, search space, and for which tasks there are published values."""
 
     required_arguments = 1
@@ -83,7 +80,7 @@ class Model(Generated):
         entry = yaml.safe_load((CONF / f"base/parameters/models/{self.arguments[0]}.yml").read_text())
         published = entry["models"][self.arguments[0]].get("published") or {}
         rows = [
-            (f"`{name}`", f"`{shown(name, value)}`", searched(given["search_space"].get(name)))
+            (f"`{name}`", f"`{written(value)}`", searched(given["search_space"].get(name)))
             for name, value in given["hparams"].items()
         ]
         known = f"Published values: {', '.join(f'`{name}`' for name in published)}." if published else ""
@@ -104,7 +101,7 @@ def table(names: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
     return [f"| {' | '.join(names)} |", f"|{'---|' * len(names)}", *body]
 
 
-def shown(name: str, value: Any) -> str:
+def written(value: Any) -> str:
     """Return a value as YAML writes it; of a path in the project, what comes after the project's folder."""
     text = yaml.safe_dump(value).removesuffix("...\n").strip()
     return text.removeprefix(f"{CONF.parent.resolve()}/")
@@ -115,13 +112,13 @@ def searched(entry: dict[str, Any] | None) -> str:
     if entry is None:
         return ""
     if entry["kind"] == "categorical":
-        return ", ".join(f"`{shown('', choice)}`" for choice in entry["choices"])
+        return ", ".join(f"`{written(choice)}`" for choice in entry["choices"])
     step = f", step {entry['step']}" if entry.get("step") else ""
     return f"{entry['low']} to {entry['high']}{step}{', log' if entry.get('log') else ''}"
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the directives."""
-    for name, directive in {"tasks": Tasks, "task": Task, "hyperparameters": Model}.items():
+    for name, directive in {"tasks": Tasks, "task": Task, "hyperparameters": Hyperparameters}.items():
         app.add_directive(name, directive)
     return {"parallel_read_safe": True}
