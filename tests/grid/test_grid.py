@@ -78,6 +78,18 @@ def test_missing_torn_and_foreign_predictions_are_stale(tmp_path):
     assert stale_because(STAMP, path) == "the prediction has no stamp that can be read"
 
 
+@pytest.mark.parametrize(
+    ("trainer", "stale"), [({"num_workers": 2, "resident": True}, False), ({"batch_size": 7}, True)]
+)
+def test_how_batches_are_loaded_makes_nothing_stale(project, trainer, stale):
+    cell = Cell("demo", "cpa", 0)
+    stamps = [
+        TaskOfGrid(project, "demo", params).expected_stamp(cell, {})
+        for params in (Params(), Params((), {"trainer": trainer}))
+    ]
+    assert (changes(*stamps) == ["parameters"]) == stale
+
+
 def test_the_order_of_hyperparameters_does_not_matter():
     one, other = ({**STAMP, "hparams": text} for text in ('{"a": 1, "b": 2}', '{"b": 2, "a": 1}'))
     assert changes(one, other) == []

@@ -83,7 +83,7 @@ def training_stamp(
     **cell: Any,
 ) -> dict[str, Any]:
     """Return the stamp of a checkpoint: task, model and seed, what it is trained on, how, and by which code."""
-    parameters = [data.model_dump(exclude={"source", "card"}), trainer, model_target, hparams]
+    parameters = [data.model_dump(exclude={"source", "card"}), trainer.determining(), model_target, hparams]
     return stamp(
         **cell,
         inputs=dict(inputs),
