@@ -35,7 +35,7 @@ def plot_training(losses: Mapping[str, Mapping[str, pd.DataFrame]]) -> go.Figure
     figure = theme.panels([theme.shorten(model, 34) for model in losses], columns, 120 if many else 180)
     for position, seeds in enumerate(losses.values()):
         if all((table[list(_LINES)] > 0).to_numpy().all() for table in seeds.values()):
-            figure.update_yaxes(type="log", tickformat=".2~g", **theme.place(position, columns))
+            figure.update_yaxes(type="log", tickformat=".3~s", **theme.place(position, columns))
         for seed, table in seeds.items():
             for name, (label, colour) in _LINES.items():
                 _add_line(figure, table, name, label, colour, seed, theme.place(position, columns))
