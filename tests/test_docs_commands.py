@@ -171,7 +171,7 @@ def answers(words):
 
 
 def free_port():
-    """A port of those that systems do not hand out by themselves; kedro-viz takes none of the high ones that they do."""
+    """A port that the system does not hand out by itself; kedro-viz takes none of the high ones that it does."""
     for port in range(20_000 + os.getpid() % 10_000, 32_000):
         with socket.socket() as free, contextlib.suppress(OSError):
             free.bind(("127.0.0.1", port))
