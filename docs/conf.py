@@ -27,7 +27,6 @@ highlight_language = "none"
 copybutton_exclude = ".linenos, .gp, .go"
 
 myst_heading_anchors = 3
-myst_enable_extensions = ["attrs_block"]
 
 # The signature has the types; the docstrings say shapes and units.
 autodoc_typehints = "signature"

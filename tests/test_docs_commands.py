@@ -138,8 +138,6 @@ def call(line):
     """Run a command as the shell would."""
     words = shlex.split(line)
     match words:
-        case ["make", "viz"]:
-            answers(["kedro", "viz", "run"])
         case ["kedro", "viz", "run"] | ["mlflow", "ui", *_]:
             answers(words)
         case ["kedro", "run", *options]:

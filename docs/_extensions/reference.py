@@ -18,7 +18,7 @@ FIELD = type(namedtuple("Pair", ["first"]).first)
 
 def public_name(target: str) -> str | None:
     """Return the public name of what ``perturbench.package.module.name`` names, if it has one."""
-    package, _, name = ".".join(target.split(".")[:2]), *target.rpartition(".")[1:]
+    package, name = ".".join(target.split(".")[:2]), target.rpartition(".")[2]
     if package in PACKAGES and name in importlib.import_module(package).__all__:
         return f"{package}.{name}"
     return None
