@@ -29,8 +29,8 @@ def peak_gib():
 
 def rank():
     """Pairwise matrix and rank of one metric, 236 perturbations x 5,000 genes."""
-    from perturbench.analysis.metrics import find_comparison
-    from perturbench.analysis.ranks import rank_of_matches, same_rows
+    from perturbench.analysis.metrics.ranks import rank_of_matches, same_rows
+    from perturbench.analysis.metrics.registry import find_comparison
 
     rng = np.random.default_rng(0)
     observed = rng.normal(size=(236, 5000))
@@ -54,8 +54,8 @@ def rank():
 
 def large_rank():
     """Pairwise matrix and rank, 525 perturbations x 15 states x 16,000 genes."""
-    from perturbench.analysis.metrics import find_comparison
-    from perturbench.analysis.ranks import rank_of_matches, same_rows
+    from perturbench.analysis.metrics.ranks import rank_of_matches, same_rows
+    from perturbench.analysis.metrics.registry import find_comparison
 
     rmse, total = find_comparison("rmse"), 0.0
     for state in range(15):
@@ -83,7 +83,7 @@ def means():
     import anndata as ad
     import scanpy as sc
 
-    from perturbench.analysis.aggregation import group_means
+    from perturbench.data.group_sums import group_means
 
     x = csr(90_000, 5_000, 0.1)
     codes = np.random.default_rng(0).integers(0, 236, x.shape[0])
@@ -172,8 +172,8 @@ def scanpy_seconds(observed):
 
 def rank_sum():
     """Rank-sum test of 100 perturbations x 2,000 genes, 11,000 cells."""
-    from perturbench.analysis.differential import rank_sum as ours
-    from perturbench.analysis.statistics import Reference
+    from perturbench.analysis.metrics.rank_sum import rank_sum as ours
+    from perturbench.analysis.profiles import Reference
     from perturbench.data.groups import Keys
 
     observed, _ = screen()

@@ -13,10 +13,11 @@ import lightning as L
 import numpy as np
 import pandas as pd
 
-from perturbench.analysis import Prediction, Reference, collapse_diagnostics, evaluate, prepare
+from perturbench.analysis import Prediction, Reference, collapse_diagnostics, evaluate
 from perturbench.data import PerturbationDataModule, simulate
 from perturbench.data.groups import Keys
 from perturbench.data.splits import SplitRules, split_cells
+from perturbench.preprocessing import prepare
 
 KEYS = Keys()
 METRICS = ["rmse_average", "rmse_rank_average", "cosine_logfc"]
@@ -57,7 +58,7 @@ def true_changes(cells, pairs):
 
 def train(target, hparams, datamodule, seed=0, **options):
     """Return the predicted cells of the test part."""
-    from perturbench.models import build_model, fit, load_model, predict
+    from perturbench.training import build_model, fit, load_model, predict
 
     L.seed_everything(seed, verbose=False)
     model = build_model(target, datamodule.context, hparams)

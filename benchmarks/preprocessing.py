@@ -95,9 +95,9 @@ def measured(work, few, path):
 
 def ours(path):
     """Do what the pipeline does: load backed, prepare, save compressed."""
-    from perturbench.analysis import prepare
     from perturbench.data import Keys
     from perturbench.datasets import AnnDataDataset
+    from perturbench.preprocessing import prepare
 
     curated = AnnDataDataset(filepath=str(path), load_args={"backed": "r"}).load()
     prepared = prepare(curated, Keys())

@@ -65,7 +65,7 @@ def make_model(parameters, context, **changes):
     """Return a new model; without a warm-up, whose steps are cheaper."""
     import lightning as L
 
-    from perturbench.models.training import build_model
+    from perturbench.training.checkpoints import build_model
 
     if "n_warmup_epochs" in parameters["hparams"]:
         changes["n_warmup_epochs"] = 0
@@ -93,7 +93,7 @@ def taking_turns(module, model, baseline, parameters, *, each, times, period=1):
     """
     from lightning.pytorch.callbacks import Callback
 
-    from perturbench.models.training import fit
+    from perturbench.training.fitting import fit
 
     ours, theirs = [], []
 
@@ -201,7 +201,7 @@ def step(options):
     """Time a step through the trainer, against forward, backward and optimizer of the same model on the same batch."""
     from torch.utils.data import DataLoader
 
-    from perturbench.data.singlecell import BatchIndex
+    from perturbench.data.loading.cell_matrix import BatchIndex
 
     cells, split = screen(options.cells, options.genes, n_embedding=512)
     for name, parameters in trained_models(options):
@@ -248,7 +248,7 @@ def whole_fit(options):
     """Time a whole training, against loading its batches alone."""
     from lightning.pytorch.callbacks import Callback
 
-    from perturbench.models.training import fit
+    from perturbench.training.fitting import fit
 
     class NeverStop(Callback):
         def on_train_start(self, trainer, pl_module):
@@ -256,7 +256,10 @@ def whole_fit(options):
 
     cells, split = screen(options.cells, options.genes, n_embedding=512)
     for name, parameters in trained_models(options):
-        keys = {"embedding_key": parameters["data"]["embedding_key"], "resident": parameters["trainer"]["resident"]}
+        keys = {
+            "embedding_key": parameters["data"]["embedding_key"],
+            "preload_to_device": parameters["trainer"]["preload_to_device"],
+        }
         module = make_module(cells, split, batch_size=options.batch_size, **keys)
         model = make_model(parameters, module.context)
         trainer = {key: parameters["trainer"][key] for key in ("accelerator", "precision")}

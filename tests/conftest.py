@@ -1,9 +1,6 @@
 """Fixtures: small simulated screens, the shared development data, and runs of the project on a copy of its files."""
 
 import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 # Before anything imports the project's settings: no MLflow store in tests, but for the test of tracking itself.
@@ -11,11 +8,12 @@ os.environ["PERTURBENCH_TRACKING"] = "off"
 
 import anndata as ad
 import pytest
+from tests import postgres_server
+from tests.file_server import serve
+from tests.projects import caller, copy_project, runner
 
-import postgres_server
-from file_server import serve
 from perturbench.data.groups import Keys
-from perturbench.data.simulation import simulate
+from perturbench.data.sources.simulation import simulate
 
 ROOT = Path(__file__).parents[1]
 SHARED = Path(os.environ.get("PERTURBENCH_SHARED", "../shared"))
@@ -67,19 +65,11 @@ def screen(_screen: ad.AnnData) -> ad.AnnData:
 @pytest.fixture
 def registry(monkeypatch):
     """Metrics that a test registers are gone after it."""
-    from perturbench.analysis import metrics
+    from perturbench.analysis.metrics import registry as metrics
 
     metrics.available_metrics()  # brings the package's own, which stay
     for name in ("_COMPARISONS", "_AGGREGATIONS", "_OTHERS"):
         monkeypatch.setattr(metrics, name, dict(getattr(metrics, name)))
-
-
-#: Parameters of a screen that every pipeline runs through in about a second.
-TINY = {
-    "task": "simulated",
-    "data": {"source": {"simulation": {"n_cells": 600, "n_genes": 30, "n_states": 2, "n_singles": 6, "n_doubles": 3}}},
-    "splitter": {"max_heldout_fraction_per_covariate": 0.5},
-}
 
 
 @pytest.fixture(scope="session")
@@ -131,44 +121,6 @@ def run(project_copy):
 def kedro(project_copy):
     """Return a function that calls the ``kedro`` command in the copy of the project."""
     return caller(project_copy)
-
-
-def copy_project(project: Path, folder: Path) -> Path:
-    for name in ("pyproject.toml", ".telemetry"):
-        shutil.copy(project / name, folder / name)
-    (folder / "src").mkdir()
-    shutil.copytree(project / "conf", folder / "conf", ignore=shutil.ignore_patterns("local"))
-    (folder / "conf/local").mkdir()
-    for name in ("ishikawa23", "gene2go"):
-        shutil.copytree(project / "data/01_raw" / name, folder / "data/01_raw" / name)
-    return folder
-
-
-def runner(root: Path):
-    from kedro.framework.session import KedroSession
-
-    def run(*pipelines: str, env: str = "test", **params):
-        with KedroSession.create(project_path=root, env=env, runtime_params=params) as session:
-            return session.run(pipeline_names=list(pipelines) or None)
-
-    def catalog(env: str = "test", **params):
-        with KedroSession.create(project_path=root, env=env, runtime_params=params) as session:
-            return session.load_context().catalog
-
-    run.root, run.catalog = root, catalog
-    return run
-
-
-def caller(root: Path):
-    def call(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "kedro", *arguments]
-        result = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-        if check:
-            assert result.returncode == 0, result.stdout + result.stderr
-        return result
-
-    call.root = root
-    return call
 
 
 @pytest.fixture

@@ -22,17 +22,17 @@ from threading import Lock
 import pandas as pd
 import pytest
 import yaml
+from tests import postgres_server
+from tests.test_docs import PAGES, ROOT
 
-import postgres_server
-from perturbench.__main__ import main as perturbench
-from perturbench.analysis.preprocessing import prepare
 from perturbench.cli import benchmark
 from perturbench.cli import run as run_command
+from perturbench.cli.main import main as perturbench
 from perturbench.data.groups import Keys
-from perturbench.data.simulation import simulate
+from perturbench.data.sources.simulation import simulate
 from perturbench.grid import processes
 from perturbench.grid.benchmark import Benchmark
-from test_docs import PAGES, ROOT
+from perturbench.preprocessing.preparation import prepare
 
 SMALL = {
     "trainer": {"max_epochs": 1, "min_epochs": 1, "batch_size": 512, "accelerator": "cpu", "precision": "32-true"},

@@ -39,9 +39,9 @@ def test_toy_model_task_and_metric(run, toy_folder):
         textwrap.dedent(
             """
             import numpy as np
-            from perturbench.analysis import register_metric
+            from perturbench.analysis import register_comparison
 
-            @register_metric("max_error", better="lower")
+            @register_comparison("max_error", better="lower")
             def max_error(observed, predicted):
                 return np.abs(observed - predicted).max(axis=-1)
             """

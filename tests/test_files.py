@@ -3,15 +3,15 @@ import sys
 
 import pytest
 
-from perturbench.files import aside
+from perturbench.files import atomic_path
 
 
 def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path):
     target = tmp_path / "deep/x.txt"
-    with aside(target) as partial:
+    with atomic_path(target) as partial:
         partial.write_text("one")
         assert not target.exists()
-    with pytest.raises(KeyboardInterrupt), aside(target) as partial:
+    with pytest.raises(KeyboardInterrupt), atomic_path(target) as partial:
         partial.write_text("tw")
         raise KeyboardInterrupt
     assert target.read_text() == "one"
@@ -21,15 +21,15 @@ def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path):
 def test_two_processes_do_not_touch_each_others_half(tmp_path):
     code = f"""
 import sys
-from perturbench.files import aside
-with aside({str(tmp_path / "x")!r}) as partial:
+from perturbench.files import atomic_path
+with atomic_path({str(tmp_path / "x")!r}) as partial:
     partial.write_text("other")
     print("open", flush=True)
     sys.stdin.readline()
 """
     other = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert other.stdout.readline() == "open\n"
-    with aside(tmp_path / "x") as partial:
+    with atomic_path(tmp_path / "x") as partial:
         partial.write_text("mine")
     assert (tmp_path / "x").read_text() == "mine"
     other.communicate("\n")
@@ -40,6 +40,6 @@ def test_what_a_killed_process_left_is_removed(tmp_path):
     finished = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
     left = tmp_path / f".x.{finished.stdout.strip()}.partial"
     left.write_text("half")
-    with aside(tmp_path / "x") as partial:
+    with atomic_path(tmp_path / "x") as partial:
         partial.write_text("whole")
     assert not left.exists()

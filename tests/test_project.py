@@ -1,17 +1,14 @@
 """The shape of the project: floors, catalog, stages."""
 
-import ast
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 from kedro.io import DataCatalog
 
 SOURCE = Path(__file__).parents[1] / "src/perturbench"
 OPTIONAL = {"hpo", "prediction", "template"}
 STAGES = {"ingestion", "splitting", "preprocessing", "modeling", "evaluation", "reporting", *OPTIONAL}
-LIBRARY = ("data", "models", "analysis", "embeddings")
 
 
 def test_stages(stages):
@@ -33,29 +30,6 @@ def test_every_dataset_is_declared_with_a_layer(load_config, stages):
 def test_every_stage_is_one_box(stages):
     for name in STAGES:
         assert {node.namespace for node in stages[name].nodes} == {name}
-
-
-@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: str(path.relative_to(SOURCE)))
-def test_imports_only_go_down(path):
-    room = path.relative_to(SOURCE).parts[0]
-    imported = {
-        name
-        for node in ast.walk(ast.parse(path.read_text()))
-        for name in (
-            [node.module or ""]
-            if isinstance(node, ast.ImportFrom)
-            else [alias.name for alias in node.names]
-            if isinstance(node, ast.Import)
-            else []
-        )
-    }
-    if room in LIBRARY:
-        assert not {name for name in imported if name.split(".")[0] in ("kedro", "mlflow", "kedro_datasets")}
-        assert not {name for name in imported if name.startswith(("perturbench.pipelines", "perturbench.config"))}
-    if room == "analysis":
-        assert not {name for name in imported if name.startswith("perturbench.models")}
-    if room in ("data", "embeddings"):
-        assert not {name for name in imported if name.startswith(("perturbench.models", "perturbench.analysis"))}
 
 
 def test_registry_does_not_import_the_heavy_libraries():

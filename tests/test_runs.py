@@ -13,8 +13,8 @@ import pytest
 import torch
 import yaml
 from pandas.testing import assert_frame_equal
+from tests.projects import TINY
 
-from conftest import TINY
 from perturbench.errors import PerturbenchError
 
 

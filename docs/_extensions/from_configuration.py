@@ -12,8 +12,8 @@ from docutils import nodes
 from docutils.statemachine import StringList
 from sphinx.util.docutils import SphinxDirective
 
-from perturbench.config import DataConfig
-from perturbench.config_loader import LayeredConfigLoader
+from perturbench.config.loader import LayeredConfigLoader
+from perturbench.config.sections import DataConfig
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from sphinx.application import Sphinx
     from sphinx.environment import BuildEnvironment
 
-PACKAGES = ("perturbench.analysis", "perturbench.data", "perturbench.models", "perturbench.embeddings")
+PACKAGES = ("perturbench.analysis", "perturbench.data", "perturbench.models", "perturbench.preprocessing.embeddings")
 FIELD = type(namedtuple("Pair", ["first"]).first)
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def aside(target: str | Path) -> Iterator[Path]:
+def atomic_path(target: str | Path) -> Iterator[Path]:
     """Yield a path to write a file or folder to, beside ``target``; rename it to ``target`` if all went well.
 
     The path is this process's own, so that two runs that save the same file do not touch each other's half. What a

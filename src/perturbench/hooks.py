@@ -34,14 +34,14 @@ class InputHooks:
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
         """Check the metrics' names, and the run's free inputs with the command that makes each."""
         if "params:evaluation" in pipeline.inputs():
-            from perturbench.pipelines.evaluation.nodes import chosen_metrics
+            from perturbench.pipelines.evaluation.nodes import configured_metrics
 
-            chosen_metrics(catalog.load("params:evaluation"))
+            configured_metrics(catalog.load("params:evaluation"))
         for name in _EDITED & pipeline.all_outputs():
             if catalog.exists(name):
                 raise PerturbenchError(
                     f"'{name}' is there already, and may have been edited: {_path_of(catalog[name])}. Use it, delete "
-                    "it, or name another file: --params=wanted.path:<file>"
+                    "it, or name another file: --params=queries.path:<file>"
                 )
         for name in sorted(pipeline.inputs()):
             if name.startswith("param") or catalog.exists(name):
@@ -66,7 +66,7 @@ class SummaryHooks:
             print_leaderboard(catalog.load("leaderboard"), catalog.load("params:title"), catalog.load("anchors"))
         if "report" in outputs:
             print(f"report: {catalog['report']._filepath}")
-        for name in ("wanted_table", "counterfactuals"):
+        for name in ("query_table", "counterfactuals"):
             if name in outputs:
                 print(f"{name}: {catalog[name]._filepath}")
 
@@ -111,14 +111,14 @@ _STAGES = (
     *("hpo", "template", "prediction"),
 )
 #: What a pipeline makes for the user to edit, and never overwrites.
-_EDITED = {"wanted_table"}
+_EDITED = {"query_table"}
 
 
 def _how_to_make(name: str, maker: str, catalog: DataCatalog) -> str:
     chosen = ",".join(f"{key}:{catalog.load(f'params:{key}')}" for key in ("task", "model", "seed"))
     command = f"kedro run --pipeline={maker} --params={chosen}"
     if name in _EDITED:
-        return f"Name a file of yours with --params=wanted.path:<file>, or make one to edit: {command}"
+        return f"Name a file of yours with --params=queries.path:<file>, or make one to edit: {command}"
     return f"The {maker} pipeline makes it: {command}, or run the whole chain: kedro run --params={chosen}"
 
 

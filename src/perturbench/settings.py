@@ -2,7 +2,7 @@
 
 import os
 
-from perturbench.config_loader import LayeredConfigLoader
+from perturbench.config.loader import LayeredConfigLoader
 from perturbench.hooks import InputHooks, ProjectHooks, SummaryHooks, TrackingHooks
 
 CONFIG_LOADER_CLASS = LayeredConfigLoader

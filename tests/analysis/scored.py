@@ -3,7 +3,7 @@
 import pandas as pd
 
 from perturbench.analysis.leaderboard import leaderboard
-from perturbench.analysis.metrics import resolve_metrics
+from perturbench.analysis.metrics.registry import resolve_metrics
 
 METRICS = resolve_metrics(["rmse_average", "cosine_logfc"])
 

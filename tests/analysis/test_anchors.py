@@ -4,12 +4,12 @@ import pytest
 
 from perturbench.analysis import anchor_scores, normalise
 from perturbench.analysis.anchors import training_anchors
-from perturbench.analysis.metrics import resolve_metrics
-from perturbench.analysis.preprocessing import prepare
-from perturbench.analysis.statistics import Reference
+from perturbench.analysis.metrics.registry import resolve_metrics
+from perturbench.analysis.profiles import Reference
 from perturbench.data.groups import Keys
-from perturbench.data.simulation import simulate
+from perturbench.data.sources.simulation import simulate
 from perturbench.data.splits import SplitRules, split_cells
+from perturbench.preprocessing.preparation import prepare
 
 KEYS = Keys()
 

@@ -8,13 +8,13 @@ import scanpy as sc
 import scipy.sparse as sp
 
 from perturbench.analysis import collapse_diagnostics
-from perturbench.analysis.differential import rank_sum
-from perturbench.analysis.metrics import available_metrics, profiles, resolve_metrics
-from perturbench.analysis.preprocessing import prepare
-from perturbench.analysis.statistics import Prediction, Reference
+from perturbench.analysis.metrics.rank_sum import rank_sum
+from perturbench.analysis.metrics.registry import available_metrics, profiles, resolve_metrics
+from perturbench.analysis.profiles import Prediction, Reference
 from perturbench.data.groups import Groups, Keys
-from perturbench.data.simulation import simulate
+from perturbench.data.sources.simulation import simulate
 from perturbench.errors import PerturbenchError
+from perturbench.preprocessing.preparation import prepare
 
 KEYS = Keys()
 ALL = [metric.name for metric in resolve_metrics("all")]
@@ -303,7 +303,7 @@ def test_energy_is_its_definition(cells, reference):
 
 def test_logfc_exp_by_hand(reference):
     half = means_of(reference, reference.means / 2)
-    from perturbench.analysis.aggregations import logfc_exp
+    from perturbench.analysis.metrics.aggregations import logfc_exp
 
     expected = np.log2((np.expm1(reference.means[0] / 2) + 0.1) / (np.expm1(reference.control_means[0]) + 0.1))
     assert logfc_exp(half, reference)[0] == pytest.approx(expected)
@@ -393,7 +393,7 @@ def test_where_the_published_code_is_wrong(shared):
     own_controls = ad.read_h5ad(folder / "inputs/nocov/pred_half_ownctrl.h5ad")
     prediction = Prediction.from_adata(own_controls, reference, "half_ownctrl")
     mean_control = own_controls[own_controls.obs["condition"] == "control"].X.toarray().mean(axis=0)
-    from perturbench.analysis.comparisons import cosine
+    from perturbench.analysis.metrics.comparisons import cosine
 
     fold = np.log2(prediction.means + 0.1) - np.log2(mean_control + 0.1)
     observed = np.log2(reference.means + 0.1) - np.log2(reference.control_means + 0.1)
@@ -420,7 +420,7 @@ def test_group_names_may_hold_the_separators_of_other_code(cells):
 
 @pytest.mark.parametrize("n_rows", [1, 7, 100000])
 def test_the_size_of_blocks_does_not_matter(cells, monkeypatch, n_rows):
-    from perturbench.analysis import aggregation
+    from perturbench.data import group_sums as aggregation
 
     monkeypatch.setattr(aggregation.blocks, "__defaults__", (n_rows,))
     few = cells[:300].copy()

@@ -8,7 +8,7 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from perturbench.analysis import evaluate, register_metric
+from perturbench.analysis import evaluate, register_comparison
 from perturbench.errors import PerturbenchError
 
 DEFAULT = ["rmse_average", "rmse_rank_average", "cosine_logfc", "cosine_rank_logfc"]
@@ -390,7 +390,7 @@ def test_unknown_metric_lists_the_choices(observed):
 
 
 def test_registered_metric_is_computed(observed, predicted, registry):
-    @register_metric("worst", better="lower")
+    @register_comparison("worst", better="lower")
     def worst(observed, predicted):
         return np.abs(observed - predicted).max(axis=-1)
 

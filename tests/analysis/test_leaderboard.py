@@ -2,8 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from perturbench.analysis.leaderboard import format_leaderboard, leaderboard, metric_names, print_leaderboard
-from perturbench.analysis.metrics import find_metric, resolve_metrics
+from perturbench.analysis.leaderboard import format_leaderboard, leaderboard, print_leaderboard
+from perturbench.analysis.metrics.registry import find_metric, resolve_metrics
+from perturbench.analysis.score_table import metric_names
 from perturbench.errors import PerturbenchError
 
 METRICS = ["rmse_average", "cosine_logfc"]

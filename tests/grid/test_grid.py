@@ -79,7 +79,7 @@ def test_missing_torn_and_foreign_predictions_are_stale(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("trainer", "stale"), [({"num_workers": 2, "resident": True}, False), ({"batch_size": 7}, True)]
+    ("trainer", "stale"), [({"num_workers": 2, "preload_to_device": True}, False), ({"batch_size": 7}, True)]
 )
 def test_how_batches_are_loaded_makes_nothing_stale(project, trainer, stale):
     cell = Cell("demo", "cpa", 0)

@@ -15,19 +15,22 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 import torch
+from tests.projects import TINY
 
-from conftest import TINY
-from perturbench.analysis import evaluate, prepare
+from perturbench.analysis import evaluate
 from perturbench.data import PerturbationDataModule, simulate
 from perturbench.data.groups import Keys
-from perturbench.data.singlecell import CellMatrix
+from perturbench.data.loading.cell_matrix import CellMatrix
 from perturbench.data.splits import SplitRules, split_cells
 from perturbench.errors import PerturbenchError
-from perturbench.models.gears import Gears
-from perturbench.models.gears_graphs import coexpression, go_similarity, read_gene2go, strongest_edges
-from perturbench.models.training import build_model, fit, load_model, predict
+from perturbench.models.gears.graphs import coexpression, go_similarity, read_gene2go, strongest_edges
+from perturbench.models.gears.model import Gears
+from perturbench.preprocessing import prepare
+from perturbench.training.checkpoints import build_model, load_model
+from perturbench.training.fitting import fit
+from perturbench.training.prediction import predict
 
-GEARS = "perturbench.models.gears.Gears"
+GEARS = "perturbench.models.gears.model.Gears"
 SMALL = {"hidden_size": 8, "num_similar_genes_go_graph": 4, "num_similar_genes_co_express_graph": 5}
 COVARIATES = {0: (), 1: ("cell_type",), 5: ("cell_type", "sex", "line", "day", "plate")}
 
@@ -270,7 +273,8 @@ def elsewhere(module, annotation, tmp_path_factory):
     code = """
 import sys, torch, warnings
 from perturbench.data.types import Batch
-from perturbench.models import Gears, load_model
+from perturbench.models import Gears
+from perturbench.training import load_model
 
 def state():
     return torch.get_rng_state().tolist(), list(warnings.filters), torch.get_num_threads()
@@ -279,7 +283,7 @@ found = {"imported_early": bool({"gears", "torch_geometric"} & set(sys.modules))
 torch.set_num_threads(1)
 torch.manual_seed(5)
 before = state()
-from perturbench.models.gears import _network_class
+from perturbench.models.gears.model import _network_class
 _network_class()
 found["process_changed"] = state() != before
 batch = Batch(None, covariates={}, **torch.load("batch.pt"))
@@ -306,7 +310,7 @@ def test_importing_the_package_leaves_the_process_alone(elsewhere):
 
 
 def test_absent_package_names_the_extra(module, gene2go, monkeypatch):
-    monkeypatch.delitem(sys.modules, "perturbench.models.nn.gears", raising=False)
+    monkeypatch.delitem(sys.modules, "perturbench.models.gears.network", raising=False)
     monkeypatch.setitem(sys.modules, "gears.model", None)
     with pytest.raises(PerturbenchError, match=r'pip install "perturbench\[gears\]"'):
         build(module, gene2go)

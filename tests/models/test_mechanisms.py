@@ -8,14 +8,15 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch.nn import functional as F
 
-from perturbench.analysis import prepare
 from perturbench.data import PerturbationDataModule, simulate
 from perturbench.data.groups import Keys
 from perturbench.data.splits import SplitRules, split_cells
 from perturbench.errors import PerturbenchError
 from perturbench.models import CPA, SAMSVAE, Additive, BioLord, LatentAdditive, PerturbationMean, Ridge
 from perturbench.models.nn import Gaussian, bernoulli_kl, sample_mask
-from perturbench.models.training import fit, load_model
+from perturbench.preprocessing import prepare
+from perturbench.training.checkpoints import load_model
+from perturbench.training.fitting import fit
 
 TWO = ("cell_type", "line")
 SMALL_CPA = {"n_latent": 4, "hidden_dim": 16, "adv_classifier_hidden_dim": 16}

@@ -9,7 +9,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from perturbench.analysis import evaluate, prepare
+from perturbench.analysis import evaluate
 from perturbench.data import PerturbationDataModule, simulate
 from perturbench.data.groups import Keys
 from perturbench.data.splits import SplitRules, split_cells
@@ -28,7 +28,10 @@ from perturbench.models import (
     PerturbationModel,
     Ridge,
 )
-from perturbench.models.training import build_model, fit, load_model, predict
+from perturbench.preprocessing import prepare
+from perturbench.training.checkpoints import build_model, load_model
+from perturbench.training.fitting import fit
+from perturbench.training.prediction import predict
 
 SMALL = {"n_layers": 1, "encoder_width": 8}
 LATENT = SMALL | {"latent_dim": 4, "dropout": 0.2}
@@ -558,8 +561,8 @@ class TestResume:
             def on_save_checkpoint(self, trainer, pl_module, checkpoint):
                 time.sleep(0.2)
 
-        monkeypatch.setattr("perturbench.models.training._LONG", 0.1)
-        monkeypatch.setattr("perturbench.models.training._SHARE", 1e-6)
+        monkeypatch.setattr("perturbench.training.callbacks._SLOW", 0.1)
+        monkeypatch.setattr("perturbench.training.callbacks._SHARE", 1e-6)
         with pytest.raises(RuntimeError, match="broken off"):
             self.run(module, tmp_path / "unfinished", StopAndSaveSlowly(at=3))
         again = Stop()
@@ -635,7 +638,7 @@ def test_loss_that_is_never_finite(module):
         fit(model, module, max_epochs=2, accelerator="cpu")
 
 
-@pytest.mark.parametrize("options", [{"resident": True}, {"num_workers": 2}], ids=str)
+@pytest.mark.parametrize("options", [{"preload_to_device": True}, {"num_workers": 2}], ids=str)
 def test_where_batches_are_made_does_not_matter(make, options):
     one, other = (train("latent", make(**changes))["state_dict"] for changes in ({}, options))
     for key, value in one.items():

@@ -10,12 +10,13 @@ import pytest
 import torch
 from sklearn.decomposition import TruncatedSVD
 
-from perturbench.analysis import evaluate, prepare
+from perturbench.analysis import evaluate
 from perturbench.data import PerturbationDataModule
 from perturbench.data.groups import Keys
-from perturbench.data.sources import read_cells
+from perturbench.data.sources.raw import read_cells
 from perturbench.data.splits import SplitRules, split_cells
-from perturbench.models import build_model, fit, load_model, predict
+from perturbench.preprocessing import prepare
+from perturbench.training import build_model, fit, load_model, predict
 
 SETS = {
     "demo": ("ishikawa23.h5ad", "transfer", SplitRules(max_heldout_fraction_per_covariate=0.3)),
@@ -27,7 +28,7 @@ MODELS = (
 ).split()
 IN_A_FRESH_PROCESS = """
 import sys, pathlib, torch
-from perturbench.models import load_model
+from perturbench.training import load_model
 folder = pathlib.Path(sys.argv[1])
 batch = torch.load(folder / "batch.pt", weights_only=False)
 for path in sorted(folder.glob("*.ckpt")):

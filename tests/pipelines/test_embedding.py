@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 import torch
 from sklearn.decomposition import PCA
+from tests.projects import TINY
 
-from conftest import TINY
-from perturbench.config import DataConfig, PredictionConfig, TrainerConfig
-from perturbench.embeddings import read_checkpoint, scgpt_embeddings
+from perturbench.config.sections import DataConfig, PredictionConfig, TrainerConfig
 from perturbench.errors import PerturbenchError
 from perturbench.pipelines.inputs import make_datamodule
+from perturbench.preprocessing.embeddings import read_checkpoint, scgpt_embeddings
 
 #: Half of the genes are in the vocabulary, and fewer are selected: the embedding is not made of the selected ones.
 KNOWN = [f"G{number}" for number in range(1, 16)]
@@ -58,7 +58,7 @@ def test_an_embedding_is_made_once(run, scgpt, monkeypatch):
     def again(*_, **__):
         raise RuntimeError("embedded again")
 
-    monkeypatch.setattr("perturbench.embeddings.scgpt_embeddings", again)
+    monkeypatch.setattr("perturbench.preprocessing.embeddings.scgpt_embeddings", again)
     run("preprocessing", **{**scgpt, "preprocessing": {"n_top_genes": 9}})
     assert np.array_equal(load(run, "prepared").obsm["X_scgpt"], before)
     run("preprocessing", **{**scgpt, "embedding": {**scgpt["embedding"], "batch_size": 7}})

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from perturbench.config import (
+from perturbench.config.sections import (
     DataConfig,
     EmbeddingConfig,
     EvaluationConfig,

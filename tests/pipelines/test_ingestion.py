@@ -5,7 +5,7 @@ import anndata as ad
 import numpy as np
 import pytest
 
-from perturbench.config import DataConfig
+from perturbench.config.sections import DataConfig
 from perturbench.errors import PerturbenchError
 from perturbench.pipelines.ingestion.nodes import curate, describe, fetch
 

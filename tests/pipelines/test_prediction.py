@@ -5,8 +5,8 @@ import json
 import anndata as ad
 import pandas as pd
 import pytest
+from tests.projects import TINY, caller, copy_project, runner
 
-from conftest import TINY, caller, copy_project, runner
 from perturbench.errors import PerturbenchError
 
 CHAIN = ("ingestion", "splitting", "preprocessing")
@@ -41,8 +41,8 @@ def test_missing_inputs_name_what_makes_them(prepared):
 
 
 def test_missing_table_names_the_template(trained):
-    with pytest.raises(PerturbenchError, match=r"'wanted_table' is not there yet.*wanted\.path.*--pipeline=template"):
-        trained("prediction", **TINY, wanted={"path": "none.csv"})
+    with pytest.raises(PerturbenchError, match=r"'query_table' is not there yet.*queries\.path.*--pipeline=template"):
+        trained("prediction", **TINY, queries={"path": "none.csv"})
 
 
 def write(run, *rows, name="mine.csv"):
@@ -59,26 +59,26 @@ def predicted(run, name):
 def test_a_table_of_a_single_and_a_new_double(trained):
     rows = [(trained.unseen, trained.states[0]), (trained.singles[0], trained.states[1])]
     for name in ("mine.csv", "same.parquet"):
-        trained("prediction", **TINY, wanted={"path": write(trained, *rows, name=name)})
+        trained("prediction", **TINY, queries={"path": write(trained, *rows, name=name)})
     cells, same = predicted(trained, "mine_cells.h5ad"), predicted(trained, "same_cells.h5ad")
     assert (cells.X == same.X).all()
     canonical = "+".join(sorted(trained.unseen.split("+")))
     assert cells.obs["condition"].unique().tolist() == [canonical, trained.singles[0]]
     made_by = cells.uns["perturbench"]
     assert (made_by["task"], made_by["model"], made_by["seed"]) == ("simulated", "latent_additive", 0)
-    assert set(made_by["inputs"]) == {"prepared", "split", "wanted_table"}
-    assert json.loads(made_by["wanted"])["output"] == "cells"
+    assert set(made_by["inputs"]) == {"prepared", "split", "query_table"}
+    assert json.loads(made_by["queries"])["output"] == "cells"
     prepared = ad.read_h5ad(trained.root / "data/03_primary/simulated/prepared.h5ad")
     n_controls = (prepared.obs["condition"] == "control").sum()
     assert cells.n_obs == n_controls, "two states, the controls of all parts in each"
 
-    wanted = {"path": str(trained.root / "mine.csv"), "output": "pseudobulk"}
-    trained("prediction", **TINY, wanted=wanted)
+    queries = {"path": str(trained.root / "mine.csv"), "output": "pseudobulk"}
+    trained("prediction", **TINY, queries=queries)
     means = predicted(trained, "mine_pseudobulk.h5ad")
     assert means.obs["condition"].tolist() == [canonical, trained.singles[0]]
     assert means.X[1] == pytest.approx(cells[cells.obs["condition"] == trained.singles[0]].X.mean(axis=0), rel=1e-4)
     part = {"controls": "part", "part": "train"}
-    trained("prediction", **TINY, wanted=wanted, prediction=part)
+    trained("prediction", **TINY, queries=queries, prediction=part)
     assert predicted(trained, "mine_pseudobulk.h5ad").obs["n_cells"].sum() < n_controls
     trained("evaluation", **TINY)
     log = pd.read_csv(trained.root / "data/08_reporting/simulated/evaluation_log.csv")
@@ -88,25 +88,25 @@ def test_a_table_of_a_single_and_a_new_double(trained):
 def test_a_bad_table_is_refused_and_leaves_nothing(trained):
     path = write(trained, ("nope", trained.states[0]), ("control+never", "state9"), name="bad.csv")
     with pytest.raises(PerturbenchError, match=r"unknown perturbations: never, nope .*cell_type': state9"):
-        trained("prediction", **TINY, wanted={"path": path})
+        trained("prediction", **TINY, queries={"path": path})
     assert not list(trained.root.rglob("bad*.h5ad"))
 
 
 def test_a_template_is_predicted_as_it_is_and_never_overwritten(trained):
     trained("template", **TINY)
-    path = trained.root / "data/05_model_input/simulated/wanted.csv"
+    path = trained.root / "data/05_model_input/simulated/queries.csv"
     template = pd.read_csv(path)
     assert {*trained.singles} < {*template["condition"]}
     assert set(template["cell_type"]) == set(trained.states)
-    trained("prediction", **TINY, wanted={"output": "pseudobulk"})
-    means = predicted(trained, "wanted_pseudobulk.h5ad")
+    trained("prediction", **TINY, queries={"output": "pseudobulk"})
+    means = predicted(trained, "queries_pseudobulk.h5ad")
     assert means.obs["condition"].tolist() == template["condition"].tolist()
 
     path.write_text("condition,cell_type\nmine,state1\n")
-    with pytest.raises(PerturbenchError, match=r"is there already, and may have been edited: .*wanted\.csv"):
+    with pytest.raises(PerturbenchError, match=r"is there already, and may have been edited: .*queries\.csv"):
         trained("template", **TINY)
     assert "mine,state1" in path.read_text()
-    trained("template", **TINY, wanted={"path": str(trained.root / "doubles.parquet"), "template": "doubles"})
+    trained("template", **TINY, queries={"path": str(trained.root / "doubles.parquet"), "template": "doubles"})
     doubles = pd.read_parquet(trained.root / "doubles.parquet")
     assert "+".join(sorted(trained.unseen.split("+"))) in set(doubles["condition"])
 
@@ -114,7 +114,7 @@ def test_a_template_is_predicted_as_it_is_and_never_overwritten(trained):
 def test_a_broken_table_is_one_line_on_the_command_line(trained):
     (trained.root / "mine.csv").write_text("condition,cell_type\na,b,state1\n")
     result = caller(trained.root)(
-        "run", "--pipeline=prediction", "--params=task:simulated,wanted.path:mine.csv", check=False
+        "run", "--pipeline=prediction", "--params=task:simulated,queries.path:mine.csv", check=False
     )
     assert "mine.csv' has rows with more values than columns" in result.stderr
     assert "Traceback" not in result.stderr
@@ -126,4 +126,4 @@ def test_a_checkpoint_of_other_cells_is_refused(trained):
     with pytest.raises(
         PerturbenchError, match=r"trained on another .*split; train again: kedro run --pipeline=modeling"
     ):
-        trained("prediction", **TINY, wanted={"path": path})
+        trained("prediction", **TINY, queries={"path": path})

@@ -2,7 +2,7 @@ import anndata as ad
 import numpy as np
 import pytest
 
-from perturbench.config import DataConfig, EmbeddingConfig, PreprocessingConfig, SplitterConfig
+from perturbench.config.sections import DataConfig, EmbeddingConfig, PreprocessingConfig, SplitterConfig
 from perturbench.errors import PerturbenchError
 from perturbench.pipelines.preprocessing.nodes import prepare_cells
 from perturbench.pipelines.splitting.nodes import assign_split

@@ -5,8 +5,7 @@ import re
 import pandas as pd
 import plotly.io as pio
 import pytest
-
-from conftest import TINY
+from tests.projects import TINY
 
 KINDS = ("leaderboard", "scores", "similarities", "training", "series")
 
@@ -52,7 +51,7 @@ def test_series_of_tasks(run, report):
     folder = run.root / "conf/base/parameters/tasks"
     for name in ("few", "many"):
         (folder / f"{name}.yml").write_text(
-            f"tasks:\n  {name}:\n    title: {name}\n    like: simulated\n"
+            f"tasks:\n  {name}:\n    title: {name}\n    extends: simulated\n"
             f"    reporting: {{series: [few, many, more], against: training_cells}}\n"
         )
     for task, n_cells in (("few", 600), ("many", 900)):

@@ -6,7 +6,7 @@ import pytest
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 
-from perturbench.config import DataConfig, SplitterConfig
+from perturbench.config.sections import DataConfig, SplitterConfig
 from perturbench.errors import PerturbenchError
 from perturbench.pipelines.splitting import create_pipeline
 from perturbench.pipelines.splitting.nodes import assign_split

@@ -1,5 +1,5 @@
-"""Preprocessing, aggregation, metrics and evaluation; knows data, not models."""
+"""Scoring predictions: metrics, ranks, collapse diagnostics, anchors, uncertainty."""
 
-import lazy_loader
+import lazy_loader as lazy
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

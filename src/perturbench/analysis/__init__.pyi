@@ -1,10 +1,10 @@
 from .anchors import anchor_scores, normalise
-from .collapse import collapse_diagnostics
 from .evaluation import Evaluation, evaluate
-from .metrics import available_metrics, register_aggregation, register_metric, register_side_metric
-from .preprocessing import prepare
-from .statistics import Prediction, Reference
-from .uncertainty import bootstrap_intervals, paired_tests
+from .inference.uncertainty import bootstrap_intervals, paired_tests
+from .metrics.collapse import collapse_diagnostics
+from .metrics.registry import available_metrics, register_aggregation, register_comparison, register_metric
+from .profiles.prediction import Prediction
+from .profiles.reference import Reference
 
 __all__ = [
     "Evaluation",
@@ -17,8 +17,7 @@ __all__ = [
     "evaluate",
     "normalise",
     "paired_tests",
-    "prepare",
     "register_aggregation",
+    "register_comparison",
     "register_metric",
-    "register_side_metric",
 ]

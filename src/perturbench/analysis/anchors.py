@@ -8,17 +8,17 @@ import numpy as np
 import pandas as pd
 
 from perturbench.analysis.evaluation import score
-from perturbench.analysis.metrics import available_metrics
-from perturbench.analysis.pseudobulk import Pseudobulk
-from perturbench.analysis.statistics import Prediction, Reference
+from perturbench.analysis.metrics.registry import available_metrics
+from perturbench.analysis.profiles import Prediction, Reference
 from perturbench.data.groups import Groups
+from perturbench.data.pseudobulk import Pseudobulk
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import anndata as ad
 
-    from perturbench.analysis.metrics import Metric
+    from perturbench.analysis.metrics.registry import Metric
     from perturbench.data.groups import Keys
 
 NULL, CEILING = "mean_response", "technical_duplicate"

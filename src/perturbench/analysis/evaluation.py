@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from perturbench.analysis.metrics import Metric, resolve_metrics
-from perturbench.analysis.statistics import SCORE_COLUMNS, Missing, Negative, Prediction, Reference
+from perturbench.analysis.metrics.registry import Metric, resolve_metrics
+from perturbench.analysis.profiles import Missing, Negative, Prediction, Reference
+from perturbench.analysis.score_table import WHOLE_SPLIT, per_state, summarise
 from perturbench.data.groups import Keys
 from perturbench.errors import PerturbenchError, listing
 
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import anndata as ad
-
-#: The perturbation of a value that belongs to the whole split.
-WHOLE_SPLIT = "(all)"
 
 
 @dataclass(frozen=True)
@@ -145,28 +143,3 @@ def score(prediction: Prediction, reference: Reference, metrics: Sequence[Metric
         values = np.asarray(metric.function(reference, prediction), dtype=float)
         tables.append((pairs if values.ndim else whole).assign(model=prediction.name, metric=metric.name, value=values))
     return pd.concat(tables, ignore_index=True)[["model", "metric", "perturbation", *covariates, "value"]]
-
-
-def per_state(scores: pd.DataFrame) -> pd.DataFrame:
-    """Summarise scores within states; seeds are averaged first, they are not independent perturbations.
-
-    Parameters
-    ----------
-    scores
-        Long form, see :class:`Evaluation`.
-
-    Returns
-    -------
-    ``model``, ``metric``, the covariates, ``mean``, ``standard_error`` (missing for one perturbation) and ``n``
-    (perturbations with a value).
-    """
-    states = [name for name in scores.columns if name not in SCORE_COLUMNS]
-    by_pair = scores[scores["perturbation"] != WHOLE_SPLIT].groupby(["model", "metric", *states, "perturbation"])
-    values = by_pair["value"].mean().groupby(["model", "metric", *states])
-    return values.agg(mean="mean", standard_error="sem", n="count").reset_index()
-
-
-def summarise(scores: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
-    """Return the mean over perturbations of each metric (columns) and model (rows); undefined values are left out."""
-    table = scores.pivot_table(index="model", columns="metric", values="value", aggfunc="mean", dropna=False)
-    return table.reindex(columns=list(metrics), index=list(dict.fromkeys(scores["model"])))

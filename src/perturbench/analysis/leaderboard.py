@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from perturbench.analysis.anchors import normalise
-from perturbench.analysis.uncertainty import bootstrap_intervals
+from perturbench.analysis.inference.uncertainty import bootstrap_intervals
+from perturbench.analysis.score_table import metric_names
 from perturbench.errors import PerturbenchError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from perturbench.analysis.metrics import Metric
+    from perturbench.analysis.metrics.registry import Metric
 
 
 def leaderboard(scores: pd.DataFrame, metrics: Sequence[Metric], anchors: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -67,11 +68,6 @@ def leaderboard(scores: pd.DataFrame, metrics: Sequence[Metric], anchors: pd.Dat
     return pd.DataFrame(rows).sort_values(order, ascending=[True, first.better == "lower", True], ignore_index=True)
 
 
-def metric_names(table: pd.DataFrame) -> list[str]:
-    """Return the metrics of a leaderboard, in its order."""
-    return [name.removesuffix("_undefined") for name in table.columns if name.endswith("_undefined")]
-
-
 def format_leaderboard(table: pd.DataFrame) -> pd.DataFrame:
     """Return a leaderboard as text: ``mean ± sd``, the share of perturbations it is over if not all, a dash if none."""
     text = table[["model", "seeds"]].astype(str)
@@ -90,7 +86,7 @@ def print_leaderboard(table: pd.DataFrame, title: str, anchors: pd.DataFrame | N
     from rich.console import Console
     from rich.table import Table
 
-    from perturbench.analysis.metrics import available_metrics
+    from perturbench.analysis.metrics.registry import available_metrics
 
     known = available_metrics()
     text = format_leaderboard(table)

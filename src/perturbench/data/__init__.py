@@ -1,6 +1,5 @@
-"""Data abstractions of the paper: examples, batches, datasets, the datamodule, splits and simulation."""
+"""Cells, perturbations, states and splits: what models learn from and are scored on."""
 
-import lazy_loader
+import lazy_loader as lazy
 
-# Lazy: reading the names of perturbations must not cost an import of torch.
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

@@ -1,9 +1,10 @@
-from .counterfactual import Counterfactual, CounterfactualWithReference
-from .datamodule import PerturbationDataModule, batch_loader
 from .encoding import Context
 from .groups import Groups, Keys
-from .simulation import simulate
-from .singlecell import SingleCellPerturbation, SingleCellPerturbationWithControls
+from .loading.batches import batch_loader
+from .loading.counterfactual import Counterfactual, CounterfactualWithReference
+from .loading.datamodule import PerturbationDataModule
+from .loading.observed import SingleCellPerturbation, SingleCellPerturbationWithControls
+from .sources.simulation import simulate
 from .types import Batch, Example
 
 __all__ = [

@@ -12,7 +12,7 @@ from kedro_datasets.plotly import JSONDataset as _PlotlyDataset
 from kedro_datasets.text import TextDataset as _TextDataset
 from kedro_datasets.yaml import YAMLDataset as _YAMLDataset
 
-from perturbench.files import aside
+from perturbench.files import atomic_path
 
 
 class AtomicSave:
@@ -27,7 +27,7 @@ class AtomicSave:
             return
         target = Path(super()._get_save_path())  # type: ignore[misc]
         try:
-            with aside(target) as partial:
+            with atomic_path(target) as partial:
                 self._aside = PurePosixPath(partial)
                 super().save(data)  # type: ignore[misc]
         finally:

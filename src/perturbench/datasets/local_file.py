@@ -11,7 +11,7 @@ from typing import Any
 import fsspec
 from kedro.io.core import AbstractVersionedDataset, Version, get_filepath_str, get_protocol_and_path
 
-from perturbench.files import aside
+from perturbench.files import atomic_path
 
 
 class LocalFileDataset(AbstractVersionedDataset[Any, Any]):
@@ -62,7 +62,7 @@ class LocalFileDataset(AbstractVersionedDataset[Any, Any]):
         """Write the file, whole or not at all."""
         path = get_filepath_str(self._get_save_path(), self._protocol)
         if self._protocol == "file":
-            with aside(path) as partial:
+            with atomic_path(path) as partial:
                 self._write(data, str(partial))
         else:
             with tempfile.TemporaryDirectory() as folder:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from kedro_datasets._typing import TablePreview
 
-from perturbench.data.wanted import read_table
+from perturbench.data.queries import read_table
 from perturbench.datasets.local_file import LocalFileDataset
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, NonNegativeInt
 
-from perturbench.config import Section
+from perturbench.config.sections import Section
 from perturbench.errors import require_choice
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perturbench import __version__
-from perturbench.config import (
+from perturbench.config.sections import (
     DataConfig,
     EmbeddingConfig,
     EvaluationConfig,
@@ -22,7 +22,7 @@ from perturbench.errors import PerturbenchError
 from perturbench.grid.cells import Cell, needs_training, stale_because
 from perturbench.grid.processes import Job
 from perturbench.grid.task_data import known_inputs, record_inputs
-from perturbench.pipelines.evaluation.nodes import chosen_metrics
+from perturbench.pipelines.evaluation.nodes import configured_metrics
 from perturbench.pipelines.inputs import embedding_name, prediction_stamp, training_stamp
 from perturbench.provenance import fingerprint_parameters
 
@@ -99,7 +99,7 @@ class TaskOfGrid:
             If a parameter has a wrong value.
         """
         self.expected_stamp(Cell(self.name, model, 0), {})
-        chosen_metrics(EvaluationConfig(**self._parameters(model)["evaluation"]))
+        configured_metrics(EvaluationConfig(**self._parameters(model)["evaluation"]))
 
     def path(self, dataset: str) -> Path:
         """Return where the catalog has a file, or folder of partitions, of the task."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import h5py
 
-from perturbench.files import aside, size_of
+from perturbench.files import atomic_path, size_of
 from perturbench.pipelines.inputs import current_inputs, embedding_input
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def record_inputs(
         inputs = current_inputs(cells, pd.read_parquet(split))
         for key in cells.obsm:
             inputs |= embedding_input(cells, key)
-    with aside(record) as path:
+    with atomic_path(record) as path:
         path.write_text(json.dumps({"parameters": parameters, "files": _states(files), "inputs": inputs}, indent=1))
     return inputs
 

@@ -1,5 +1,5 @@
-"""Models of perturbation responses: the base class, and one file per model."""
+"""The models: one class a file, all subclasses of ``PerturbationModel``."""
 
-import lazy_loader
+import lazy_loader as lazy
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

@@ -5,14 +5,13 @@ from .closed_form import ClosedFormModel
 from .control import Control
 from .cpa import CPA
 from .decoder_only import DecoderOnly
-from .gears import Gears
+from .gears.model import Gears
 from .latent_additive import LatentAdditive
 from .linear_additive import LinearAdditive
 from .mean_response import MeanResponse
 from .perturbation_mean import PerturbationMean
 from .ridge import Ridge
 from .sams_vae import SAMSVAE
-from .training import build_model, fit, load_model, predict, predict_wanted
 
 __all__ = [
     "CPA",
@@ -29,9 +28,4 @@ __all__ = [
     "PerturbationMean",
     "PerturbationModel",
     "Ridge",
-    "build_model",
-    "fit",
-    "load_model",
-    "predict",
-    "predict_wanted",
 ]

@@ -15,14 +15,15 @@ from torch.nn import functional as F
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from perturbench import __version__
-from perturbench.analysis.aggregation import GroupSums
-from perturbench.analysis.distribution import MAX_CELLS
-from perturbench.analysis.evaluation import score, summarise
-from perturbench.analysis.metrics import resolve_metrics
-from perturbench.analysis.statistics import Prediction, Reference, SampledCells
+from perturbench.analysis.evaluation import score
+from perturbench.analysis.metrics.distributions import MAX_CELLS
+from perturbench.analysis.metrics.registry import resolve_metrics
+from perturbench.analysis.profiles import Prediction, Reference, SampledCells
+from perturbench.analysis.score_table import summarise
 from perturbench.data.encoding import context_keys
+from perturbench.data.group_sums import GroupSums
+from perturbench.data.loading.examples import encode_example
 from perturbench.data.types import Example
-from perturbench.data.unbatched import encode_example
 from perturbench.errors import PerturbenchError, listing
 
 if TYPE_CHECKING:
@@ -30,9 +31,9 @@ if TYPE_CHECKING:
 
     from lightning.pytorch.utilities.types import OptimizerLRScheduler
 
-    from perturbench.data.counterfactual import CounterfactualWithReference
     from perturbench.data.encoding import Context
     from perturbench.data.groups import Pair
+    from perturbench.data.loading.counterfactual import CounterfactualWithReference
     from perturbench.data.types import Batch
 
 TRANSFORM = "log1p of counts per 10,000"

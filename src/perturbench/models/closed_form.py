@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from perturbench.analysis.pseudobulk import Pseudobulk
+from perturbench.data.pseudobulk import Pseudobulk
 from perturbench.models.base import PerturbationModel, controls_of
 
 if TYPE_CHECKING:

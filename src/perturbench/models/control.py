@@ -10,7 +10,7 @@ from perturbench.models.base import controls_of
 from perturbench.models.closed_form import ClosedFormModel
 
 if TYPE_CHECKING:
-    from perturbench.analysis.pseudobulk import Pseudobulk
+    from perturbench.data.pseudobulk import Pseudobulk
     from perturbench.data.types import Batch
 
 

@@ -11,7 +11,7 @@ from perturbench.data.encoding import multi_hot
 from perturbench.models.closed_form import ClosedFormModel
 
 if TYPE_CHECKING:
-    from perturbench.analysis.pseudobulk import Pseudobulk
+    from perturbench.data.pseudobulk import Pseudobulk
     from perturbench.data.types import Batch
 
 

@@ -13,8 +13,8 @@ from perturbench.models.closed_form import ClosedFormModel
 if TYPE_CHECKING:
     import torch
 
-    from perturbench.analysis.pseudobulk import Pseudobulk
     from perturbench.data.encoding import Context
+    from perturbench.data.pseudobulk import Pseudobulk
     from perturbench.data.types import Batch
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import anndata as ad
 import pandas as pd
 
-from perturbench.config import DataConfig, PredictionConfig, TrainerConfig
+from perturbench.config.sections import DataConfig, PredictionConfig, TrainerConfig
 from perturbench.errors import PerturbenchError
 from perturbench.provenance import (
     KEY,
@@ -83,7 +83,7 @@ def training_stamp(
     **cell: Any,
 ) -> dict[str, Any]:
     """Return the stamp of a checkpoint: task, model and seed, what it is trained on, how, and by which code."""
-    parameters = [data.model_dump(exclude={"source", "card"}), trainer.determining(), model_target, hparams]
+    parameters = [data.model_dump(exclude={"source", "card"}), trainer.result_fields(), model_target, hparams]
     return stamp(
         **cell,
         inputs=dict(inputs),
@@ -115,7 +115,7 @@ def make_datamodule(
         data.keys,
         batch_size=trainer.batch_size,
         num_workers=trainer.num_workers,
-        resident=trainer.resident,
+        preload_to_device=trainer.preload_to_device,
         seed=seed,
         prediction_controls=prediction.controls,
         max_control_cells=prediction.max_control_cells,

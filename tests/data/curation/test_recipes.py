@@ -2,12 +2,11 @@
 
 import numpy as np
 import pytest
+from tests.data.curation import layouts as files
 
 from perturbench.data.curation import curate_file, known_layouts
 from perturbench.data.groups import Keys
 from perturbench.errors import PerturbenchError
-
-from . import layouts as files
 
 STATES = Keys(covariates=("cell_type", "treatment"))
 

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
+from tests.data.splits.screens import KEYS, by_hand, screen_obs
 
 from perturbench.data.groups import Groups
 from perturbench.data.splits import PARTS, SplitRules, check_split, split_cells, split_checks
 from perturbench.errors import PerturbenchError
-from splits.screens import KEYS, by_hand, screen_obs
 
 
 class TestCheck:

@@ -1,9 +1,9 @@
 import pandas as pd
 import pytest
+from tests.data.splits.screens import KEYS, screen_obs
 
 from perturbench.data.splits import SplitRules, read_split, split_cells
 from perturbench.errors import PerturbenchError
-from splits.screens import KEYS, screen_obs
 
 
 class TestCsv:

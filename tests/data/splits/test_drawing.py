@@ -2,11 +2,11 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.data.splits.screens import KEYS, screen_obs
 
 from perturbench.data.groups import Groups, Keys
 from perturbench.data.splits import METHODS, SplitRules, split_cells
 from perturbench.errors import PerturbenchError
-from splits.screens import KEYS, screen_obs
 
 
 @settings(max_examples=30, deadline=None)

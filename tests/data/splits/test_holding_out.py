@@ -5,6 +5,7 @@ from collections import Counter
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.data.splits.screens import KEYS, assert_sound, combination_screens, pairs_of, screen_obs, screens, singles_of
 
 from perturbench.data.splits import (
     PARTS,
@@ -12,7 +13,6 @@ from perturbench.data.splits import (
     split_cells,
 )
 from perturbench.errors import PerturbenchError
-from splits.screens import KEYS, assert_sound, combination_screens, pairs_of, screen_obs, screens, singles_of
 
 
 @settings(max_examples=200, deadline=None)

@@ -3,11 +3,11 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.data.splits.screens import KEYS, assert_sound, screen_obs, singles_of
 
 from perturbench.data.groups import Keys
 from perturbench.data.splits import SplitRules, split_cells
 from perturbench.errors import PerturbenchError
-from splits.screens import KEYS, assert_sound, screen_obs, singles_of
 
 
 def test_manual_state_has_all_covariates():

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
+from tests.data.splits.screens import KEYS, pairs_of, screen_obs
 
 from perturbench.data.groups import Groups
 from perturbench.data.splits import PARTS, SplitRules, imbalance, split_cells, split_summary
-from splits.screens import KEYS, pairs_of, screen_obs
 
 
 @pytest.mark.parametrize(

@@ -11,16 +11,16 @@ import pandas as pd
 
 from perturbench.analysis.anchors import anchor_scores
 from perturbench.analysis.evaluation import Evaluation, evaluate
-from perturbench.analysis.metrics import resolve_metrics
-from perturbench.data.datamodule import align_split, evaluation_rows
+from perturbench.analysis.metrics.registry import resolve_metrics
 from perturbench.data.groups import Groups, Keys
+from perturbench.data.labels import align_split, evaluation_rows
 from perturbench.errors import PerturbenchError, require_choice
 from perturbench.provenance import KEY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from perturbench.analysis.statistics import Missing, Negative
+    from perturbench.analysis.profiles import Missing, Negative
 
 #: The paper's names of its tasks, and ours.
 PAPER_TASKS = {

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import plotly.graph_objects as go
 
-from perturbench.analysis.evaluation import WHOLE_SPLIT
 from perturbench.analysis.figures import theme
+from perturbench.analysis.score_table import WHOLE_SPLIT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import pandas as pd
 
-    from perturbench.analysis.metrics import Metric
+    from perturbench.analysis.metrics.registry import Metric
 
 #: Points of a figure; with more only the boxes are drawn.
 MAX_POINTS = 6000

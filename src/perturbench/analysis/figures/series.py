@@ -12,7 +12,7 @@ from perturbench.analysis.figures import theme
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from perturbench.analysis.metrics import Metric
+    from perturbench.analysis.metrics.registry import Metric
 
 Against = Literal["imbalance", "training_cells"]
 _AXES = {

@@ -28,7 +28,7 @@ def plot_similarities(similarities: Mapping[str, pd.DataFrame]) -> go.Figure:
     Parameters
     ----------
     similarities
-        Of each model, the best first, as :func:`perturbench.analysis.collapse.similarity_table` returns them.
+        Of each model, the best first, as :func:`perturbench.analysis.metrics.collapse.similarity_table` returns them.
     """
     shown = {model: table for model, table in list(similarities.items())[:MAX_MODELS] if len(table)}
     if not shown:

@@ -10,7 +10,7 @@ from plotly.subplots import make_subplots
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from perturbench.analysis.metrics import Metric
+    from perturbench.analysis.metrics.registry import Metric
 
 #: Of Okabe and Ito: told apart with every kind of colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933")

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from perturbench.analysis.anchors import NULL
 from perturbench.analysis.figures.theme import ARROWS, MAX_PANELS
-from perturbench.analysis.leaderboard import format_leaderboard, metric_names
-from perturbench.analysis.metrics import available_metrics
-from perturbench.analysis.paper import beside_published, published_results
+from perturbench.analysis.inference.best_model import LEVEL, Best, better_than_baseline, find_best
+from perturbench.analysis.leaderboard import format_leaderboard
+from perturbench.analysis.metrics.registry import available_metrics
 from perturbench.analysis.report import tables
 from perturbench.analysis.report.page import Section
-from perturbench.analysis.report.verdict import LEVEL, Best, better_than_baseline, find_best, headline, verdicts
+from perturbench.analysis.report.published import beside_published, published_results
+from perturbench.analysis.report.verdict import headline, verdicts
+from perturbench.analysis.score_table import metric_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,8 +46,8 @@ def leaderboard(
     figure
         See :func:`perturbench.analysis.figures.plot_ranking`.
     comparisons, baseline_tests
-        See :func:`perturbench.analysis.uncertainty.paired_tests` and
-        :func:`perturbench.analysis.uncertainty.compare_with_baseline`.
+        See :func:`perturbench.analysis.inference.uncertainty.paired_tests` and
+        :func:`perturbench.analysis.inference.uncertainty.compare_with_baseline`.
     """
     text, known = format_leaderboard(board), available_metrics()
     best, better = find_best(board, comparisons), better_than_baseline(baseline_tests, list(board["model"]))
@@ -71,7 +73,7 @@ def leaderboard(
 
 
 def published(board: pd.DataFrame, task: str) -> Section | None:
-    """Set values beside the paper's, where it has the task; see :func:`perturbench.analysis.paper.beside_published`."""
+    """Set values beside those that the paper published for the task."""
     rows = tables.records(beside_published(board, task))
     content = {"rows": rows, "source": published_results()["source"]}
     return Section("Published", "published.html.jinja", content) if rows else None
@@ -121,7 +123,7 @@ def training(figure: go.Figure) -> Section | None:
 
 
 def data(card: Mapping[str, Any] | None) -> Section | None:
-    """Show what is known of the data, see :func:`perturbench.data.card.data_card`; unknown entries are left out."""
+    """Show the data card; unknown entries are left out."""
     if not card:
         return None
     facts = {name: value for name, value in card.items() if value is not None and name != "states"}

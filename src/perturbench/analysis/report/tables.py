@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from perturbench.analysis.leaderboard import metric_names
-from perturbench.analysis.metrics import available_metrics
+from perturbench.analysis.metrics.registry import available_metrics
+from perturbench.analysis.score_table import metric_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,7 +15,7 @@ from anndata.io import read_elem, sparse_dataset
 from anndata.utils import make_index_unique
 
 from perturbench.data.curation.steps import Annotation
-from perturbench.data.stacking import stack_rows
+from perturbench.data.sparse import stack_rows
 from perturbench.errors import PerturbenchError, listing
 
 if TYPE_CHECKING:

@@ -9,11 +9,10 @@ import numpy as np
 import pandas as pd
 
 from perturbench.data.groups import state_name
+from perturbench.data.labels import PARTS
 
 if TYPE_CHECKING:
     from perturbench.data.groups import Groups, Keys, Pair
-
-PARTS = ("train", "val", "test")
 
 
 def count_cells(split: pd.Series, groups: Groups) -> np.ndarray:
@@ -80,7 +79,7 @@ class SplitCounts:
         """Count a split."""
         cells = count_cells(split, groups)[: len(PARTS)]
         perturbed = without_controls(cells, groups) > 0
-        pairs = {
+        pairs: dict[str, list[Pair]] = {
             part: [(groups.states[s], groups.conditions[c]) for s, c in np.argwhere(there)]
             for part, there in zip(PARTS, perturbed, strict=True)
         }

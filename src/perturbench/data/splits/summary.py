@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from perturbench.data.splits.parts import PARTS, count_cells, of_controls, without_controls
+from perturbench.data.labels import PARTS
+from perturbench.data.splits.parts import count_cells, of_controls, without_controls
 
 if TYPE_CHECKING:
     from perturbench.data.groups import Groups

@@ -12,7 +12,7 @@ import anndata as ad
 import pandas as pd
 from kedro.io.core import DatasetError
 
-from perturbench.config import DataConfig, EvaluationConfig, PredictionConfig
+from perturbench.config.sections import DataConfig, EvaluationConfig, PredictionConfig
 from perturbench.errors import PerturbenchError
 from perturbench.pipelines.inputs import changed_inputs, current_inputs, embedding_input, used_embedding
 from perturbench.provenance import KEY, fingerprint_adata, fingerprint_code, fingerprint_parameters, stamp
@@ -36,11 +36,11 @@ def evaluate_predictions(
     from tqdm import tqdm
 
     from perturbench.analysis.anchors import anchor_scores
-    from perturbench.analysis.statistics import Reference
-    from perturbench.data.datamodule import align_split, evaluation_rows
+    from perturbench.analysis.profiles import Reference
     from perturbench.data.groups import Groups
+    from perturbench.data.labels import align_split, evaluation_rows
 
-    metrics = chosen_metrics(evaluation)
+    metrics = configured_metrics(evaluation)
     labels = align_split(split["split"], prepared.obs_names)
     groups = Groups.from_obs(prepared.obs, data.keys)
     rows = evaluation_rows(labels, groups, prediction.part, prediction.controls)
@@ -100,11 +100,11 @@ def rank_models(
     The tests are between the models, and of each against the baseline.
     """
     from perturbench.analysis.anchors import NULL
-    from perturbench.analysis.evaluation import per_state
+    from perturbench.analysis.inference.uncertainty import compare_with_baseline, paired_tests
     from perturbench.analysis.leaderboard import leaderboard
-    from perturbench.analysis.uncertainty import compare_with_baseline, paired_tests
+    from perturbench.analysis.score_table import per_state
 
-    metrics, valid = chosen_metrics(evaluation), valid_scores(scores, evaluation_log)
+    metrics, valid = configured_metrics(evaluation), valid_scores(scores, evaluation_log)
     board = leaderboard(valid, metrics, anchor_scores)
     of_anchors = leaderboard(anchor_scores, metrics, anchor_scores)
     against_baseline = compare_with_baseline(valid, anchor_scores[anchor_scores["model"] == NULL])
@@ -117,11 +117,11 @@ def valid_scores(scores: dict[str, Callable[[], pd.DataFrame]], evaluation_log: 
     return pd.concat([scores[name]() for name in valid], ignore_index=True)
 
 
-def chosen_metrics(evaluation: EvaluationConfig) -> list[Any]:
+def configured_metrics(evaluation: EvaluationConfig) -> list[Any]:
     """Return the metrics of the settings, after importing the modules that register more."""
     from importlib import import_module
 
-    from perturbench.analysis.metrics import resolve_metrics
+    from perturbench.analysis.metrics.registry import resolve_metrics
 
     for plugin in evaluation.plugins:
         try:
@@ -176,9 +176,9 @@ def _score(
     adata: ad.AnnData, reference: Any, metrics: list[Any], model: str, evaluation: EvaluationConfig
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the scores of a prediction, and how alike its perturbations are."""
-    from perturbench.analysis.collapse import similarity_table
     from perturbench.analysis.evaluation import score
-    from perturbench.analysis.statistics import Prediction
+    from perturbench.analysis.metrics.collapse import similarity_table
+    from perturbench.analysis.profiles import Prediction
 
     prediction = Prediction.from_adata(adata, reference, model, evaluation.negative, evaluation.missing)
     return score(prediction, reference, metrics), similarity_table(reference, prediction)

@@ -9,9 +9,9 @@ import anndata as ad
 import pandas as pd
 import plotly.graph_objects as go
 
-from perturbench.config import DataConfig, EvaluationConfig, HpoConfig, PredictionConfig, TrainerConfig
+from perturbench.config.sections import DataConfig, EvaluationConfig, HpoConfig, PredictionConfig, TrainerConfig
 from perturbench.errors import PerturbenchError, listing
-from perturbench.pipelines.evaluation.nodes import chosen_metrics
+from perturbench.pipelines.evaluation.nodes import configured_metrics
 from perturbench.pipelines.hpo.objective import Objective
 from perturbench.pipelines.inputs import current_inputs, make_datamodule
 from perturbench.provenance import KEY, fingerprint_module, fingerprint_parameters, stamp
@@ -38,22 +38,22 @@ def search(
     """Run, go on with, or help with the study of a model on a task; return its trials."""
     import optuna
 
-    from perturbench.analysis.metrics import resolve_metrics
-    from perturbench.models.search import distributions, searched_part
-    from perturbench.models.storages import open_storage
-    from perturbench.models.studies import queue_start, run_trials
-    from perturbench.models.trials import trials_table
+    from perturbench.analysis.metrics.registry import resolve_metrics
+    from perturbench.tuning.results import trials_table
+    from perturbench.tuning.search_space import distributions, searched_part
+    from perturbench.tuning.storage import open_storage
+    from perturbench.tuning.study import queue_start, run_trials
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     _require_searchable(model, hparams, search_space)
-    chosen_metrics(evaluation)
+    configured_metrics(evaluation)
     resolve_metrics(list(hpo.objective))
     fixed = {name: value for name, value in hparams.items() if name not in search_space}
     settings = {
         "inputs": current_inputs(prepared, split, data.embedding_key),
         "keys": data.keys.__dict__,
         "objective": hpo.objective,
-        "trainer": trainer.determining(),
+        "trainer": trainer.result_fields(),
         "prediction": prediction.model_dump(),
         "model": model_target,
         "code": fingerprint_module(model_target.rpartition(".")[0]),
@@ -95,14 +95,14 @@ def choose(trials: pd.DataFrame, task: str, model: str) -> dict[str, Any]:
 
 def plot_history(trials: pd.DataFrame, title: str, model: str) -> go.Figure:
     """Draw how the search went."""
-    from perturbench.models.trials import plot_history as draw
+    from perturbench.tuning.results import plot_history as draw
 
     return draw(trials, f"{title}: search of {model}")
 
 
 def plot_importance(trials: pd.DataFrame, search_space: dict[str, dict[str, Any]], title: str, model: str) -> go.Figure:
     """Draw which hyperparameters mattered."""
-    from perturbench.models.trials import plot_importance as draw
+    from perturbench.tuning.results import plot_importance as draw
 
     return draw(trials, search_space, f"{title}: importance of the hyperparameters of {model}")
 

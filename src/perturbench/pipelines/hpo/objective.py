@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from perturbench.config import TrainerConfig
+from perturbench.config.sections import TrainerConfig
 from perturbench.errors import PerturbenchError, listing
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Objective:
         """Return the weighted sum of the metrics."""
         import optuna
 
-        from perturbench.tracking import child_run
+        from perturbench.pipelines.tracking import child_run
 
         hparams = self._hyperparameters(trial)
         trial.set_user_attr("hparams", hparams)
@@ -53,7 +53,7 @@ class Objective:
         raise pruned  # outside of its run, which would be marked as failed
 
     def _hyperparameters(self, trial: optuna.Trial) -> dict[str, Any]:
-        from perturbench.models.search import distributions, searched_part, suggest
+        from perturbench.tuning.search_space import distributions, searched_part, suggest
 
         start = trial.user_attrs.get("start")
         if start is not None and not searched_part(start, distributions(self.space)):
@@ -63,9 +63,10 @@ class Objective:
     def _train_and_judge(self, trial: optuna.Trial, hparams: dict[str, Any]) -> float:
         import lightning as L
 
-        from perturbench.models.search import PruneOnValLoss, validation_metrics
-        from perturbench.models.training import build_model, fit
-        from perturbench.tracking import log_metrics
+        from perturbench.pipelines.tracking import log_metrics
+        from perturbench.training.checkpoints import build_model
+        from perturbench.training.fitting import fit
+        from perturbench.tuning.search_space import PruneOnValLoss, validation_metrics
 
         L.seed_everything(self.seed, workers=True, verbose=False)
         network = build_model(self.model_target, self.datamodule.context, hparams)

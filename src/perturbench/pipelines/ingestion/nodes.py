@@ -9,7 +9,7 @@ from typing import Any
 
 import anndata as ad
 
-from perturbench.config import DataConfig
+from perturbench.config.sections import DataConfig
 from perturbench.files import size_of
 from perturbench.provenance import KEY, fingerprint_file, fingerprint_parameters, stamp
 
@@ -41,8 +41,8 @@ def fetch(data: DataConfig, task: str) -> dict[str, Any]:
 
 def _obtain(data: DataConfig) -> tuple[Path, list[dict[str, Any]]]:
     """Return the path of the raw h5ad, and the records of the files that were downloaded for it."""
-    from perturbench.data.published import fetch_all
-    from perturbench.data.sources import obtain
+    from perturbench.data.sources.raw import obtain
+    from perturbench.data.sources.remote import fetch_all
 
     source, form = data.source, data.source.form
     if form is None:
@@ -68,7 +68,7 @@ def curate(raw: dict[str, Any], data: DataConfig, task: str) -> ad.AnnData:
 
 def describe(curated: ad.AnnData, raw: dict[str, Any], data: DataConfig, title: str) -> dict[str, Any]:
     """Return the data card: what is in the curated cells, where they come from, and how to cite them."""
-    from perturbench.data.card import data_card
+    from perturbench.data.data_card import data_card
 
     about = {
         "dataset": data.dataset,

@@ -7,7 +7,7 @@ from typing import Any
 import anndata as ad
 import pandas as pd
 
-from perturbench.config import DataConfig, PredictionConfig, TrainerConfig
+from perturbench.config.sections import DataConfig, PredictionConfig, TrainerConfig
 from perturbench.errors import PerturbenchError
 from perturbench.pipelines.inputs import (
     current_inputs,
@@ -36,9 +36,10 @@ def train(
     """Fit the model; a killed training goes on. Return it, and its losses as a partition."""
     import lightning as L
 
-    from perturbench.models.losses import LOSSES
-    from perturbench.models.training import build_model, fit
-    from perturbench.tracking import lightning_logger
+    from perturbench.pipelines.tracking import lightning_logger
+    from perturbench.training.callbacks import LOSSES
+    from perturbench.training.checkpoints import build_model
+    from perturbench.training.fitting import fit
 
     inputs = current_inputs(prepared, split, data.embedding_key)
     selected_on = prepared.uns.get(KEY, {}).get("inputs", {}).get("split", inputs["split"])
@@ -75,8 +76,8 @@ def predict(
     command: str,
 ) -> dict[str, ad.AnnData]:
     """Predict the cells of a part of the split, as the partition of this model and seed."""
-    from perturbench.models.training import load_model
-    from perturbench.models.training import predict as predict_cells
+    from perturbench.training.checkpoints import load_model
+    from perturbench.training.prediction import predict as predict_cells
 
     made_by = require_fresh(checkpoint, prepared, split)
     datamodule = make_datamodule(prepared, split, data, trainer, prediction, made_by["seed"])

@@ -6,20 +6,20 @@ from perturbench.pipelines.prediction.nodes import predict_table
 
 
 def create_pipeline(**_: object) -> Pipeline:
-    """Return the stage: ``checkpoint``, ``wanted_table``, ``prepared``, ``split`` -> ``counterfactuals``."""
+    """Return the stage: ``checkpoint``, ``query_table``, ``prepared``, ``split`` -> ``counterfactuals``."""
     return Pipeline(
         [
             Node(
                 predict_table,
                 [
                     "checkpoint",
-                    "wanted_table",
+                    "query_table",
                     "prepared",
                     "split",
                     "params:data",
                     "params:trainer",
                     "params:prediction",
-                    "params:wanted",
+                    "params:queries",
                 ],
                 "counterfactuals",
                 name="predict_table",

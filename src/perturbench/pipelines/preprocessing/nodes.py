@@ -11,7 +11,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-from perturbench.config import DataConfig, EmbeddingConfig, PreprocessingConfig
+from perturbench.config.sections import DataConfig, EmbeddingConfig, PreprocessingConfig
 from perturbench.errors import PerturbenchError
 from perturbench.pipelines.inputs import embedding_input
 from perturbench.provenance import (
@@ -32,7 +32,7 @@ def embed_cells(
     """Embed the cells, as the partition of the embedding's key; nothing if none is asked for or it is up to date."""
     if embedding.kind is None:
         return {}
-    from perturbench.embeddings import checkpoint_files, read_checkpoint, scgpt_embeddings
+    from perturbench.preprocessing.embeddings import checkpoint_files, read_checkpoint, scgpt_embeddings
 
     if embedding.key in curated.obsm:
         raise PerturbenchError(
@@ -41,7 +41,7 @@ def embed_cells(
         )
     weights = {path.name: fingerprint_file(path) for path in checkpoint_files(embedding.checkpoint)}
     inputs = {"curated": fingerprint_adata(curated), "checkpoint": fingerprint_parameters(weights)}
-    made_by = stamp(task=task, inputs=inputs, parameters=fingerprint_parameters(embedding.determining()))
+    made_by = stamp(task=task, inputs=inputs, parameters=fingerprint_parameters(embedding.result_fields()))
     if embedding.key in known_embeddings and known_embeddings[embedding.key]().uns.get(KEY) == made_by:
         logger.info("embedding '%s' is up to date", embedding.key)
         return {}
@@ -59,8 +59,8 @@ def prepare_cells(
     embeddings: dict[str, Callable[[], ad.AnnData]],
 ) -> ad.AnnData:
     """Prepare the cells; ``split`` is used only where genes are selected on training cells."""
-    from perturbench.analysis.preprocessing import fit_rows_of, prepare
-    from perturbench.data.datamodule import align_split
+    from perturbench.data.labels import align_split
+    from perturbench.preprocessing.preparation import fit_rows_of, prepare
 
     labels = align_split(split["split"], curated.obs_names)
     prepared = prepare(

@@ -11,8 +11,8 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from perturbench import __version__
-from perturbench.config import EvaluationConfig, ReportingConfig
-from perturbench.pipelines.evaluation.nodes import VALID, chosen_metrics, model_and_seed, valid_scores
+from perturbench.config.sections import EvaluationConfig, ReportingConfig
+from perturbench.pipelines.evaluation.nodes import VALID, configured_metrics, model_and_seed, valid_scores
 from perturbench.provenance import KEY
 
 Tables = dict[str, Callable[[], pd.DataFrame]]
@@ -23,7 +23,7 @@ def plot_leaderboard(leaderboard: pd.DataFrame, anchors: pd.DataFrame, evaluatio
     """Draw the means and intervals of every model."""
     from perturbench.analysis.figures import plot_ranking
 
-    return plot_ranking(leaderboard, chosen_metrics(evaluation), anchors)
+    return plot_ranking(leaderboard, configured_metrics(evaluation), anchors)
 
 
 def plot_perturbations(
@@ -33,7 +33,7 @@ def plot_perturbations(
     from perturbench.analysis.figures import plot_scores
 
     table = valid_scores(scores, evaluation_log)
-    return plot_scores(table, chosen_metrics(evaluation), list(leaderboard["model"]))
+    return plot_scores(table, configured_metrics(evaluation), list(leaderboard["model"]))
 
 
 def plot_collapse(similarities: Tables, evaluation_log: pd.DataFrame, leaderboard: pd.DataFrame) -> go.Figure:
@@ -67,7 +67,7 @@ def plot_tasks(
     run = [task for task in reporting.series if task in leaderboards and task in split_summaries]
     positions = {task: position_of(split_summaries[task](), reporting.against) for task in run}
     boards = {task: leaderboards[task]() for task in run}
-    return plot_series(boards, positions, reporting.against, chosen_metrics(evaluation), list(leaderboard["model"]))
+    return plot_series(boards, positions, reporting.against, configured_metrics(evaluation), list(leaderboard["model"]))
 
 
 def write_report(
@@ -95,7 +95,7 @@ def write_report(
     """Return the page."""
     from perturbench.analysis.report import render_page, sections
 
-    metrics, models = [metric.name for metric in chosen_metrics(evaluation)], list(leaderboard["model"])
+    metrics, models = [metric.name for metric in configured_metrics(evaluation)], list(leaderboard["model"])
     run = {task: task in leaderboards for task in reporting.series}
     series = [[task for task in run if run[task] is known] for known in (True, False)]
     shown = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import anndata as ad
 import pandas as pd
 
-from perturbench.config import DataConfig, SplitterConfig
+from perturbench.config.sections import DataConfig, SplitterConfig
 from perturbench.provenance import KEY, fingerprint_frame, stamp
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import anndata as ad
 import pandas as pd
 
-from perturbench.config import DataConfig, PredictionConfig, TrainerConfig, WantedConfig
+from perturbench.config.sections import DataConfig, PredictionConfig, QueriesConfig, TrainerConfig
 from perturbench.pipelines.inputs import make_datamodule
 
 
@@ -15,11 +15,11 @@ def write_template(
     data: DataConfig,
     trainer: TrainerConfig,
     prediction: PredictionConfig,
-    wanted: WantedConfig,
+    queries: QueriesConfig,
 ) -> pd.DataFrame:
     """Return the perturbations and states that a model trained on the split can be asked for."""
-    from perturbench.data.wanted import make_template
+    from perturbench.data.queries import make_template
 
     datamodule = make_datamodule(prepared, split, data, trainer, prediction, seed=0)
     rows = datamodule.evaluation_rows(prediction.part)
-    return make_template(datamodule.groups, datamodule.context, rows, wanted.template)
+    return make_template(datamodule.groups, datamodule.context, rows, queries.template)

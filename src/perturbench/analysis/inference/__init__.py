@@ -1,0 +1,1 @@
+"""What scores allow to say: intervals, paired tests, the best model."""

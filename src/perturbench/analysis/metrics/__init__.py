@@ -1,0 +1,1 @@
+"""The metrics: a registry, and files that register into it."""

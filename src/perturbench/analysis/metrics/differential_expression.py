@@ -1,0 +1,105 @@
+"""Differential expression: one rank-sum test for all perturbations of a state, and agreement of its results."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.stats import rankdata
+
+from perturbench.analysis.metrics.comparisons import centred, cosine
+from perturbench.analysis.metrics.rank_sum import RankSum, rank_sum
+from perturbench.analysis.metrics.registry import register_metric
+
+if TYPE_CHECKING:
+    from perturbench.analysis.profiles import Prediction, Reference
+
+TOP_K = 20
+
+
+def _top(scores: np.ndarray, k: int) -> np.ndarray:
+    """Return a mask of the k largest |scores| of each row, ties by position; 0 and NaN are never among them."""
+    strength = np.abs(np.nan_to_num(scores, nan=-1.0))
+    order = np.argsort(-strength, axis=1, kind="stable")[:, :k]
+    mask = np.zeros(scores.shape, dtype=bool)
+    np.put_along_axis(mask, order, True, axis=1)
+    return mask & (strength > 0)
+
+
+def _undefined_where_untested(values: np.ndarray, *tested: RankSum) -> np.ndarray:
+    for results in tested:
+        values = np.where(np.isnan(results.scores).any(axis=1), np.nan, values)
+    return values
+
+
+def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(whole > 0, part / whole, np.nan)
+
+
+@register_metric("top_k_recall_scores", better="higher", needs="cells", source="paper, appendix C")
+def top_k_recall(reference: Reference, prediction: Prediction) -> np.ndarray:
+    """Share of the 20 genes with the largest observed |score| among the 20 with the largest predicted."""
+    observed, predicted = rank_sum(reference, reference), rank_sum(prediction, reference)
+    k = min(TOP_K, observed.scores.shape[1])
+    both = (_top(observed.scores, k) & _top(predicted.scores, k)).sum(axis=1)
+    return _undefined_where_untested(both / k, observed, predicted)
+
+
+@register_metric("de_overlap", better="higher", needs="cells", source="cell-eval (Arc Institute)")
+def de_overlap(reference: Reference, prediction: Prediction) -> np.ndarray:
+    """Overlap at k: share of the k significant observed genes among the k strongest predicted significant ones."""
+    observed, predicted = rank_sum(reference, reference), rank_sum(prediction, reference)
+    values = []
+    for truth, score, called in zip(observed.significant, predicted.scores, predicted.significant, strict=True):
+        k = int(truth.sum())
+        strongest = _top(np.where(called, score, np.nan)[None], k)[0] if k else called
+        values.append((strongest & truth).sum() / k if k else np.nan)
+    return _undefined_where_untested(np.array(values, dtype=float), observed, predicted)
+
+
+@register_metric("de_precision", better="higher", needs="cells", source="cell-eval (Arc Institute)")
+def de_precision(reference: Reference, prediction: Prediction) -> np.ndarray:
+    """Share of predicted significant genes that are significant in the observed; NaN if none is predicted."""
+    observed, predicted = rank_sum(reference, reference), rank_sum(prediction, reference)
+    right = (observed.significant & predicted.significant).sum(axis=1)
+    return _undefined_where_untested(_share(right, predicted.significant.sum(axis=1)), observed, predicted)
+
+
+@register_metric("de_direction_match", better="higher", source="cell-eval (Arc Institute)", needs="cells")
+def de_direction_match(reference: Reference, prediction: Prediction) -> np.ndarray:
+    """Share of observed significant genes whose mean moves the same way; a gene that does not move is wrong."""
+    observed = rank_sum(reference, reference)
+    same = np.sign(reference.means - reference.control_means) * np.sign(prediction.means - reference.control_means) > 0
+    values = _share((same & observed.significant).sum(axis=1), observed.significant.sum(axis=1))
+    return np.where(np.isnan(prediction.means).any(axis=1), np.nan, _undefined_where_untested(values, observed))
+
+
+@register_metric("de_auprc", better="higher", source="cell-eval (Arc Institute)", needs="cells")
+def de_auprc(reference: Reference, prediction: Prediction) -> np.ndarray:
+    """Average precision of predicted |scores| for the observed significant genes, equal scores taken together."""
+    from sklearn.metrics import average_precision_score
+
+    observed, predicted = rank_sum(reference, reference), rank_sum(prediction, reference)
+    values = [
+        average_precision_score(truth, np.abs(score)) if truth.any() and not np.isnan(score).any() else np.nan
+        for truth, score in zip(observed.significant, predicted.scores, strict=True)
+    ]
+    return _undefined_where_untested(np.array(values, dtype=float), observed, predicted)
+
+
+@register_metric("de_spearman_lfc", better="higher", source="cell-eval (Arc Institute)", needs="cells")
+def de_spearman_lfc(reference: Reference, prediction: Prediction) -> np.ndarray:
+    """Rank correlation of log fold changes over the observed significant genes; NaN for fewer than three."""
+    from perturbench.analysis.metrics.aggregations import logfc
+
+    observed = rank_sum(reference, reference)
+    values = []
+    for mine, theirs, genes in zip(
+        logfc(prediction, reference), logfc(reference, reference), observed.significant, strict=True
+    ):
+        if genes.sum() < 3 or np.isnan(mine).any():
+            values.append(np.nan)
+        else:
+            values.append(float(cosine(centred(rankdata(theirs[genes])), centred(rankdata(mine[genes])))))
+    return _undefined_where_untested(np.array(values, dtype=float), observed)

@@ -1,0 +1,7 @@
+from .project import benchmark, cli, run
+
+__all__ = [
+    "benchmark",
+    "cli",
+    "run",
+]

@@ -1,0 +1,142 @@
+"""``perturbench data``: what data sets there are, and what of them is on disk."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.filesize import decimal
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from perturbench.config.sections import DataConfig
+    from perturbench.data.sources.remote import FileState, RemoteFile
+
+_ENVIRONMENT = click.option("--env", default=None, help="Kedro environment, as in kedro run.")
+
+
+@click.group()
+def data() -> None:
+    """See the project's data sets; call it in the project's folder."""
+
+
+@data.command(name="list")
+@_ENVIRONMENT
+def list_tasks(env: str | None) -> None:
+    """List every task: its data, size, licence, source and citation."""
+    table = _table("task", "what", "cells", "perturbations", "download", "licence", "source")
+    citations = {}
+    for task, title, config in _tasks(env):
+        card, form = config.card, config.source.form
+        sizes = [file.bytes for file in form.files.values()] if form else []
+        table.add_row(
+            task,
+            title,
+            f"{card.cells:,}" if card.cells else "",
+            card.perturbations,
+            _download_size(sizes),
+            config.licence or "not stated",
+            _source(config),
+        )
+        if card.citation:
+            citations[config.dataset] = f"{config.dataset}: {card.citation}. {card.url or ''}"
+    _show(table)
+    click.echo("\n".join(["cite:", *citations.values()]))
+
+
+@data.command()
+@_ENVIRONMENT
+def status(env: str | None) -> None:
+    """Say which files are there, how large they are and whether their checksums were verified."""
+    table = _table("data set", "file", "state", "on disk", "checked")
+    for config in {config.dataset: config for _, _, config in _tasks(env)}.values():
+        for row in _files(config):
+            table.add_row(config.dataset, *row)
+    _show(table)
+
+
+def _files(config: DataConfig) -> Iterator[tuple[str, ...]]:
+    """Yield name, state, size and check of each file of a data set."""
+    from perturbench.data.sources.remote import state_of
+
+    if (form := config.source.form) is None:
+        path = Path(config.source.path or "")
+        yield path.name, *(("there", decimal(path.stat().st_size), "at ingestion") if path.is_file() else ("missing",))
+        return
+    for remote in form.remote_files:
+        found = state_of(remote, config.folder)
+        size = decimal(found.bytes) if found.bytes else ""
+        yield remote.unpacked, _progress(found, remote), size, _check(found, remote)
+
+
+def _tasks(env: str | None) -> list[tuple[str, str, DataConfig]]:
+    """Return name, title and data of each task of the project."""
+    from kedro.config import MissingConfigException
+
+    from perturbench.config.loader import LayeredConfigLoader
+    from perturbench.config.sections import DataConfig
+
+    root = next((folder for folder in (Path.cwd(), *Path.cwd().parents) if (folder / "conf/base").is_dir()), None)
+    if root is None:
+        raise click.ClickException(f"no project here: there is no conf/base in '{Path.cwd()}' or above it.")
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "register_new_resolver", UserWarning)
+            loader = LayeredConfigLoader(str(root / "conf"), env, base_env="base", default_run_env="local")
+            tasks = loader.of_every_task()
+        return [(task, given["title"], DataConfig(**given["data"])) for task, given in tasks.items()]
+    except (ValueError, MissingConfigException) as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _source(config: DataConfig) -> str:
+    form = config.source.form
+    if form is None:
+        return "simulated" if config.source.kind == "simulation" else f"file {Path(config.source.path or '').name}"
+    hosts = sorted({file.url.split("/")[2] for file in form.files.values()})
+    others = [kind for kind in config.source.published if kind != config.source.kind]
+    return f"{config.source.kind}: {', '.join(hosts)}" + (f"; or {', '.join(others)}" if others else "")
+
+
+def _download_size(sizes: list[int | None]) -> str:
+    if not sizes:
+        return ""
+    known = [size for size in sizes if size]
+    if not known:
+        return "unknown"
+    return decimal(sum(known)) if len(known) == len(sizes) else f"over {decimal(sum(known))}"
+
+
+def _progress(found: FileState, remote: RemoteFile) -> str:
+    if found.state == "partial" and remote.bytes:
+        return f"{100 * found.bytes // remote.bytes} % downloaded"
+    return "partly downloaded" if found.state == "partial" else found.state
+
+
+def _check(found: FileState, remote: RemoteFile) -> str:
+    if found.state != "there":
+        return ""
+    if found.record is None:
+        return "not yet; at the next ingestion"
+    if found.record.matches is None:
+        return "nothing to compare with" if remote.checksum is None else "unpacked file only; cannot be compared"
+    return "verified" if found.record.matches else "differs, accepted"
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _show(table: Table) -> None:
+    # A pipe has no width to fold lines to.
+    console = Console()
+    console = console if console.is_terminal else Console(width=400)
+    console.print(table)

@@ -1,0 +1,105 @@
+"""``perturbench evaluate``: score h5ad files without a project."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from perturbench.errors import PerturbenchError
+
+
+@click.command()
+@click.option(
+    "--predictions",
+    multiple=True,
+    required=True,
+    metavar="[NAME=]H5AD",
+    help="Predicted cells, or one row per group; repeat for several models. The name is the file's if not given.",
+)
+@click.option("--reference", required=True, help="Observed cells of the perturbations, and control cells, h5ad.")
+@click.option("--perturbation-key", default="condition", show_default=True)
+@click.option("--covariate-keys", default="cell_type", show_default=True, help="Comma-separated; empty for none.")
+@click.option("--control", default="control", show_default=True)
+@click.option("--delimiter", default="+", show_default=True, help="Joins single perturbations; empty for none.")
+@click.option("--metrics", default="default", show_default=True, help="A profile, or comma-separated metrics.")
+@click.option("--negative", type=click.Choice(["refuse", "clip"]), default="refuse", show_default=True)
+@click.option("--missing", type=click.Choice(["refuse", "report"]), default="refuse", show_default=True)
+@click.option("--output", type=click.Path(path_type=Path), help="Folder for scores.parquet and report.html.")
+def evaluate(
+    predictions: tuple[str, ...],
+    reference: str,
+    perturbation_key: str,
+    covariate_keys: str,
+    control: str,
+    delimiter: str,
+    metrics: str,
+    negative: Any,
+    missing: Any,
+    output: Path | None,
+) -> None:
+    """Score predictions in h5ad files against observed cells."""
+    from perturbench.analysis.evaluation import evaluate as score_all
+    from perturbench.analysis.leaderboard import leaderboard, print_leaderboard
+    from perturbench.analysis.metrics.registry import resolve_metrics
+    from perturbench.data.sources.raw import read_cells
+
+    try:
+        chosen = resolve_metrics([name.strip() for name in metrics.split(",")] if "," in metrics else metrics)
+        result = score_all(
+            _read_all(predictions),
+            read_cells(reference),
+            perturbation_key=perturbation_key,
+            covariate_keys=[key for key in covariate_keys.split(",") if key],
+            control=control,
+            delimiter=delimiter or None,
+            metrics=[metric.name for metric in chosen],
+            negative=negative,
+            missing=missing,
+        )
+        board = leaderboard(result.scores.assign(seed=0), chosen)
+    except PerturbenchError as error:
+        raise click.ClickException(str(error)) from error
+    print_leaderboard(board, f"{reference}")
+    if output is not None:
+        _write(output, result.scores, board, chosen, reference)
+
+
+def _read_all(predictions: tuple[str, ...]) -> dict[str, Any]:
+    from perturbench.data.sources.raw import read_cells
+
+    cells = {}
+    for name, path in map(_named, predictions):
+        if name in cells:
+            raise PerturbenchError(f"two predictions are called '{name}'; name them: --predictions <name>=<file>.")
+        cells[name] = read_cells(path)
+    return cells
+
+
+def _named(item: str) -> tuple[str, str]:
+    name, equals, path = item.partition("=")
+    return (name, path) if equals and not Path(item).exists() else (Path(item).stem, item)
+
+
+def _write(output: Path, scores: Any, board: Any, metrics: list[Any], reference: str) -> None:
+    from perturbench import __version__
+    from perturbench.analysis.figures import plot_ranking, plot_scores
+    from perturbench.analysis.inference.uncertainty import paired_tests
+    from perturbench.analysis.report import render_page, sections
+    from perturbench.analysis.score_table import per_state
+    from perturbench.files import atomic_path
+
+    title, models, names = Path(reference).name, list(board["model"]), [metric.name for metric in metrics]
+    shown = [
+        sections.leaderboard(board, plot_ranking(board, metrics), comparisons=paired_tests(scores)),
+        sections.perturbations(plot_scores(scores, metrics, models), names),
+        sections.states(per_state(scores), names, models),
+        sections.provenance({"perturbench": __version__, "reference": reference}),
+    ]
+    page = render_page(title, title, shown)
+    with atomic_path(output / "scores.parquet") as path:
+        scores.to_parquet(path)
+    with atomic_path(output / "report.html") as path:
+        path.write_text(page, encoding="utf-8")
+    click.echo(f"scores: {output / 'scores.parquet'}\nreport: {output / 'report.html'}")

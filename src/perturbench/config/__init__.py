@@ -1,0 +1,1 @@
+"""Parameters: typed sections, and the loader that layers them."""

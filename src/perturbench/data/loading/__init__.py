@@ -1,0 +1,1 @@
+"""Torch datasets and the Lightning datamodule."""

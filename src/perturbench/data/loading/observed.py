@@ -1,0 +1,217 @@
+"""Observed cells as torch datasets: with, and without, matched controls."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from perturbench.data.encoding import make_context, multi_hot, one_hot
+from perturbench.data.groups import Groups, Keys
+from perturbench.data.loading.cell_matrix import BatchIndex, CellMatrix
+from perturbench.data.loading.matching import ControlPool
+from perturbench.data.types import Batch, Example
+from perturbench.errors import PerturbenchError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import anndata as ad
+
+    from perturbench.data.encoding import Context, Unknown
+
+
+class SingleCellPerturbation(Dataset):
+    """Observed cells (appendix A.2, listing 1).
+
+    ``dataset[i]`` is an :class:`Example` with names; ``dataset[array]`` or ``dataset[BatchIndex]`` is a whole encoded
+    :class:`Batch`, made without a loop over its cells.
+
+    Parameters
+    ----------
+    cells
+        Expression of all cells.
+    groups
+        Codes of all cells.
+    rows
+        The cells of this dataset, ``(n_rows,)``.
+    context
+        Names to encode with; of the training data also for validation data.
+    unknown
+        Whether perturbations outside the context are refused or left out of the encoding.
+    """
+
+    def __init__(
+        self,
+        cells: CellMatrix,
+        groups: Groups,
+        rows: np.ndarray,
+        context: Context,
+        unknown: Unknown = "error",
+    ) -> None:
+        self.cells, self.groups, self.rows, self.context = cells, groups, rows, context
+        present = np.unique(groups.condition_codes[rows])
+        self._multi_hot = np.zeros((len(groups.conditions), len(context["perturbation_uniques"])), np.float32)
+        self._multi_hot[present] = multi_hot([groups.conditions[code] for code in present], context, unknown)
+        states = np.unique(groups.state_codes[rows])
+        self._one_hot = {}
+        for key, encoded in one_hot([groups.states[code] for code in states], context).items():
+            table = np.zeros((len(groups.states), encoded.shape[1]), np.float32)
+            table[states] = encoded
+            self._one_hot[key] = table
+
+    @classmethod
+    def from_anndata(
+        cls,
+        adata: ad.AnnData,
+        perturbation_key: str,
+        perturbation_combination_delimiter: str | None = "+",
+        covariate_keys: list[str] | None = None,
+        perturbation_control_value: str | None = None,
+        embedding_key: str | None = None,
+        *,
+        context: Context | None = None,
+    ) -> tuple[Self, Context]:
+        """Make a dataset of all cells of ``adata``.
+
+        Parameters
+        ----------
+        adata
+            Cells with log-normalised expression in ``X``, ``(n_cells, n_genes)``, sparse or dense.
+        perturbation_key
+            Column of ``obs`` with the perturbations.
+        perturbation_combination_delimiter
+            What joins single perturbations in it; ``None`` for no combinations.
+        covariate_keys
+            Columns of ``obs`` that make up a cell's state.
+        perturbation_control_value
+            Value of ``perturbation_key`` for control cells.
+        embedding_key
+            Key of ``obsm`` with cell embeddings.
+        context
+            Encode with these names instead of the data's own.
+
+        Returns
+        -------
+        The dataset, and its context: ``perturbation_uniques``, ``covariate_uniques`` and the keys.
+
+        Raises
+        ------
+        PerturbenchError
+            If a column or embedding is missing, or a name is not in a given ``context``.
+
+        Examples
+        --------
+        >>> dataset, context = SingleCellPerturbation.from_anndata(adata, "condition", "+", ["cell_type"], "control")
+        >>> dataset[0].perturbations  # doctest: +SKIP
+        ['KLF1']
+        """
+        keys = Keys(
+            perturbation=perturbation_key,
+            covariates=tuple(covariate_keys or ()),
+            control=perturbation_control_value,
+            delimiter=perturbation_combination_delimiter,
+        )
+        groups = Groups.from_obs(adata.obs, keys)
+        context = context or make_context(adata, groups, embedding_key=embedding_key)
+        cells = CellMatrix(adata, embedding_key)
+        return cls(cells, groups, np.arange(adata.n_obs), context), context
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, key: int | slice | np.ndarray | Sequence[int] | BatchIndex) -> Any:
+        if isinstance(key, (int, np.integer)):
+            return self._example(range(len(self))[key])
+        if isinstance(key, BatchIndex):
+            return self._batch(np.asarray(key.positions), key.seed)
+        return self._batch(np.arange(len(self))[key], 0)
+
+    def perturbation_counts(self) -> torch.Tensor:
+        """Return how many cells have each single perturbation, ``(n_perturbations,)`` float32."""
+        counts = np.bincount(self.groups.condition_codes[self.rows], minlength=len(self._multi_hot))
+        return torch.from_numpy(counts.astype(np.float32) @ self._multi_hot)
+
+    def _example(self, position: int) -> Example:
+        row = self.rows[[position]]
+        embedding = self.cells.embedding_rows(row)
+        state = self.groups.states[self.groups.state_codes[row[0]]]
+        return Example(
+            gene_expression=self.cells.rows(row)[0],
+            perturbations=list(self.groups.keys.singles(self.groups.conditions[self.groups.condition_codes[row[0]]])),
+            covariates=dict(zip(self.groups.keys.covariates, state, strict=True)),
+            id=str(self.cells.ids[row[0]]),
+            gene_names=self.cells.genes,
+            embeddings=None if embedding is None else embedding[0],
+        )
+
+    def _batch(self, positions: np.ndarray, seed: int) -> Batch:
+        rows = self.rows[positions]
+        return Batch(
+            gene_expression=self.cells.rows(rows),
+            ids=self.cells.ids[rows],
+            gene_names=self.cells.gene_array,
+            embeddings=self.cells.embedding_rows(rows),
+            **self._encode(self.groups.condition_codes[rows], self.groups.state_codes[rows]),
+        )
+
+    def _encode(self, condition_codes: np.ndarray, state_codes: np.ndarray) -> dict[str, Any]:
+        return {
+            "perturbations": torch.from_numpy(self._multi_hot[condition_codes]),
+            "covariates": {key: torch.from_numpy(table[state_codes]) for key, table in self._one_hot.items()},
+        }
+
+
+class SingleCellPerturbationWithControls(SingleCellPerturbation):
+    """Observed cells, each with a random control cell of the same state (appendix A.2, listing 2).
+
+    Raises
+    ------
+    PerturbenchError
+        If no control value is given, or a state has no control cell.
+    """
+
+    def __init__(
+        self,
+        cells: CellMatrix,
+        groups: Groups,
+        rows: np.ndarray,
+        context: Context,
+        unknown: Unknown = "error",
+    ) -> None:
+        super().__init__(cells, groups, rows, context, unknown)
+        require_control_value(groups.keys)
+        self._pool = ControlPool(groups, rows)
+        self._pool.require(groups.state_codes[rows])
+
+    def _example(self, position: int) -> Example:
+        control = self._match(self.rows[[position]], 0)
+        return super()._example(position)._replace(controls=self.cells.rows(control)[0])
+
+    def _batch(self, positions: np.ndarray, seed: int) -> Batch:
+        controls = self._match(self.rows[positions], seed)
+        return (
+            super()
+            ._batch(positions, seed)
+            ._replace(controls=self.cells.rows(controls), control_embeddings=self.cells.embedding_rows(controls))
+        )
+
+    def _match(self, rows: np.ndarray, seed: int) -> np.ndarray:
+        return self._pool.match(rows, self.groups.state_codes[rows], seed)
+
+
+def require_control_value(keys: Keys) -> None:
+    """Raise unless the keys name a control.
+
+    Raises
+    ------
+    PerturbenchError
+        If ``keys.control`` is ``None``.
+    """
+    if keys.control is None:
+        raise PerturbenchError(
+            "perturbation_control_value is None, but controls are needed here; name the value of "
+            f"'{keys.perturbation}' that marks control cells."
+        )

@@ -1,0 +1,55 @@
+"""Unpacking what was downloaded, so that a kill leaves either nothing or the whole."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import shutil
+import tarfile
+import zlib
+from pathlib import Path, PurePosixPath
+
+from perturbench.errors import PerturbenchError
+from perturbench.files import atomic_path
+
+_TAR = (".tar", ".tar.gz", ".tgz")
+
+
+def unpacked_name(name: str) -> str:
+    """Return the name of what a file holds: a folder for a tar, a file for a gzip, else the file itself."""
+    suffix = next((suffix for suffix in (*_TAR, ".gz") if name.endswith(suffix)), "")
+    return name.removesuffix(suffix)
+
+
+def unpack(archive: Path, target: Path) -> None:
+    """Unpack a gzip into the file ``target``, or a tar into the folder ``target``.
+
+    The folder that all files of a tar share is left out: ``splits/small.csv`` becomes ``<target>/small.csv``.
+
+    Raises
+    ------
+    PerturbenchError
+        If the archive is damaged, or holds files that would land outside of ``target``.
+    """
+    try:
+        with atomic_path(target) as partial:
+            if archive.name.endswith(_TAR):
+                _untar(archive, partial)
+            else:
+                with gzip.open(archive) as source, partial.open("wb") as sink:
+                    shutil.copyfileobj(source, sink, 1 << 20)
+    except (EOFError, gzip.BadGzipFile, zlib.error, tarfile.TarError, ValueError) as error:
+        raise PerturbenchError(
+            f"'{archive}' cannot be unpacked: {error}. Delete it to have it downloaded again."
+        ) from error
+
+
+def _untar(archive: Path, folder: Path) -> None:
+    with tarfile.open(archive) as tar:
+        files = [member for member in tar.getmembers() if member.isfile()]
+        if not files:
+            raise tarfile.ReadError("no files in it")
+        shared = os.path.commonpath([str(PurePosixPath(member.name).parent) for member in files])
+        for member in files:
+            member.name = str(PurePosixPath(member.name).relative_to(shared))
+        tar.extractall(folder, members=files, filter="data")

@@ -1,0 +1,1 @@
+"""GEARS: its graphs, its network, and the model around them."""

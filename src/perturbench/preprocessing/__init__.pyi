@@ -1,0 +1,5 @@
+from .preparation import prepare
+
+__all__ = [
+    "prepare",
+]

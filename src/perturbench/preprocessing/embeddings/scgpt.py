@@ -1,0 +1,149 @@
+"""Cell embeddings from a published scGPT checkpoint."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TYPE_CHECKING
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from perturbench.errors import PerturbenchError, listing
+from perturbench.preprocessing.embeddings.tokens import Tokens, cell_seeds, tokenise
+
+if TYPE_CHECKING:
+    import anndata as ad
+
+    from perturbench.preprocessing.embeddings.checkpoint import ScGPTCheckpoint
+
+logger = logging.getLogger(__name__)
+#: Cells that are read and tokenised at a time.
+_CHUNK = 1024
+
+
+def scgpt_embeddings(
+    adata: ad.AnnData,
+    checkpoint: ScGPTCheckpoint,
+    *,
+    gene_key: str | None = None,
+    max_length: int = 1200,
+    batch_size: int = 64,
+    device: str = "auto",
+    seed: int = 0,
+) -> np.ndarray:
+    """Return scGPT's embedding of each cell: its output at ``<cls>``, scaled to length 1.
+
+    Follows ``embed_data`` of https://github.com/bowang-lab/scGPT (``scgpt/tasks/cell_emb.py``; Cui et al. 2024,
+    doi 10.1038/s41592-024-02201-0), but a cell's embedding depends on nothing but its own counts and name, in whatever
+    order and batch it comes, and the arithmetic is float32 rather than mixed precision.
+
+    Parameters
+    ----------
+    adata
+        Raw counts of all genes, ``(n_cells, n_genes)``; read in chunks, so it may be backed by a file.
+    checkpoint
+        See :func:`read_checkpoint`.
+    gene_key
+        Column of ``var`` with gene symbols; the gene names if not given.
+    max_length
+        Tokens per cell, ``<cls>`` included. Cells with more expressed genes are represented by a sample of them.
+    batch_size
+        Cells that go through the network at a time.
+    device
+        Torch's name of a device, or ``auto``: a GPU if there is one.
+    seed
+        Of the sample of genes, and of the bins of tied values.
+
+    Returns
+    -------
+    ``(n_cells, embsize)`` float32.
+
+    Raises
+    ------
+    PerturbenchError
+        If no gene is in the vocabulary, ``gene_key`` is not in ``var``, or there is no such device.
+    """
+    columns, genes = _known_genes(adata, checkpoint.vocabulary, gene_key)
+    where = _device(device)
+    network = checkpoint.network.to(where)
+    seeds = cell_seeds(adata.obs_names, seed)
+    embeddings = np.empty((adata.n_obs, network.width), dtype=np.float32)
+    n_empty = 0
+    progress = tqdm(total=adata.n_obs, desc="Embedding cells", disable=not sys.stderr.isatty())
+    for start in range(0, adata.n_obs, _CHUNK):
+        chunk = slice(start, min(start + _CHUNK, adata.n_obs))
+        tokens = tokenise(
+            sp.csr_matrix(adata.X[chunk])[:, columns],
+            genes,
+            seeds[chunk],
+            cls_token=checkpoint.cls_token,
+            pad_token=checkpoint.pad_token,
+            pad_value=checkpoint.pad_value,
+            max_length=max_length,
+        )
+        n_empty += int((tokens.lengths == 1).sum())
+        # Cells of similar length together: little of a batch is padding.
+        for rows in _batches(np.argsort(tokens.lengths, kind="stable"), batch_size):
+            embeddings[start + rows] = _embed(tokens, rows, network, where)
+            progress.update(len(rows))
+    progress.close()
+    if n_empty:
+        logger.warning("%d cells have no counts of genes that scGPT knows; they get the embedding of no genes", n_empty)
+    return embeddings
+
+
+def _known_genes(adata: ad.AnnData, vocabulary: dict[str, int], gene_key: str | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return the columns whose genes are in the vocabulary, and their numbers in it."""
+    if gene_key is not None and gene_key not in adata.var:
+        raise PerturbenchError(
+            f"embedding.gene_key '{gene_key}' is not a column of var; there are: {listing(adata.var.columns)}."
+        )
+    symbols = (adata.var_names if gene_key is None else adata.var[gene_key]).astype(str)
+    numbers = np.array([vocabulary.get(symbol, -1) for symbol in symbols])
+    known = numbers >= 0
+    if not known.any():
+        raise PerturbenchError(
+            f"none of {adata.n_vars} genes is in scGPT's vocabulary of {len(vocabulary)}: {listing(symbols)}; it holds "
+            f"gene symbols such as {listing([name for name in vocabulary if not name.startswith('<')][:3])}. Set "
+            "embedding.gene_key to the column of var with gene symbols."
+        )
+    logger.info(
+        "%d of %d genes are in scGPT's vocabulary; not in it: %s",
+        known.sum(),
+        len(known),
+        listing(np.asarray(symbols)[~known]),
+    )
+    return np.flatnonzero(known), numbers[known]
+
+
+def _batches(rows: np.ndarray, size: int) -> list[np.ndarray]:
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
+
+
+@torch.inference_mode()
+def _embed(tokens: Tokens, rows: np.ndarray, network: torch.nn.Module, device: torch.device) -> np.ndarray:
+    lengths = tokens.lengths[rows]
+    longest = int(lengths.max())
+    padding = torch.from_numpy(np.arange(longest) >= lengths[:, None])
+    output = network(
+        torch.from_numpy(tokens.genes[rows, :longest]).to(device),
+        torch.from_numpy(tokens.values[rows, :longest]).to(device),
+        padding.to(device) if padding.any() else None,
+    )
+    return F.normalize(output, dim=1).cpu().numpy()
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise PerturbenchError(
+            f"embedding.device '{name}' cannot be used: {str(error).splitlines()[0]}; "
+            "choose auto, cpu, cuda, cuda:1, ..."
+        ) from error

@@ -1,0 +1,101 @@
+"""Callbacks of a training: recorded losses, the state to resume from, seeds and log lines of epochs."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import lightning as L
+
+logger = logging.getLogger(__name__)
+#: The entry of a checkpoint with the recorded losses.
+LOSSES = "losses"
+_NAMES = ("train_loss", "val_loss")
+#: Saves slower than ``_SLOW`` seconds are thinned out so that they take at most this share of the training's time.
+_SLOW, _SHARE = 0.5, 1 / 20
+#: Longest pause between saves, seconds: one slow save on a stalled disk must not mean hours without.
+_LONGEST_PAUSE = 300.0
+
+
+class RecordLosses(Callback):
+    """Record ``train_loss`` and ``val_loss`` of each epoch; part of the state that a training resumes from.
+
+    Attributes
+    ----------
+    table
+        ``epoch`` (the first is 1) and the losses, a list each; empty lists before the first epoch.
+    """
+
+    def __init__(self) -> None:
+        self.table: dict[str, list[float]] = {name: [] for name in ("epoch", *_NAMES)}
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Add a row."""
+        self.table["epoch"].append(trainer.current_epoch + 1)
+        for name in _NAMES:
+            self.table[name].append(float(trainer.callback_metrics.get(name, float("nan"))))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the table."""
+        return {LOSSES: self.table}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with a table."""
+        self.table = {name: list(values) for name, values in state_dict[LOSSES].items()}
+
+
+class SaveLatest(ModelCheckpoint):
+    """Save the state of the training after an epoch, so that a killed one can resume; slow saves are thinned out."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, "latest", enable_version_counter=False)
+        self._not_before = 0.0
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Save."""
+        self._now_and_then(super().on_train_epoch_end, trainer, pl_module)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Save."""
+        self._now_and_then(super().on_validation_end, trainer, pl_module)
+
+    def _now_and_then(self, save: Callable[..., None], trainer: L.Trainer, module: L.LightningModule) -> None:
+        start = time.monotonic()
+        # All processes of a training save together, so one of them decides.
+        if trainer.strategy.broadcast(start >= self._not_before):
+            save(trainer, module)
+            took = time.monotonic() - start
+            self._not_before = start + min(took / _SHARE, took + _LONGEST_PAUSE) if took > _SLOW else 0.0
+
+
+class SeedEpochs(Callback):
+    """Seed each epoch, so that a resumed training draws what an uninterrupted one would."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Seed."""
+        torch.manual_seed(1_000_003 * self.seed + trainer.current_epoch + 7_919 * trainer.global_rank)
+
+
+class LogLosses(Callback):
+    """Log the losses now and then, where there is no terminal for a progress bar."""
+
+    def __init__(self, every_n_epochs: int) -> None:
+        self.every_n_epochs = every_n_epochs
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Log."""
+        epoch = trainer.current_epoch + 1
+        if epoch % self.every_n_epochs == 0:
+            losses = ", ".join(f"{name} {float(value):.5g}" for name, value in trainer.callback_metrics.items())
+            logger.info("epoch %d: %s", epoch, losses)

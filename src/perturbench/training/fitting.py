@@ -1,0 +1,178 @@
+"""Fit a model with Lightning; a killed training resumes."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import shutil
+import signal
+import sys
+import tempfile
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+
+from perturbench.errors import PerturbenchError
+from perturbench.training.callbacks import LOSSES, LogLosses, RecordLosses, SaveLatest, SeedEpochs
+from perturbench.training.checkpoints import read_checkpoint
+from perturbench.training.trainer import explain_device_errors, quiet_lightning
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lightning.pytorch.callbacks import Callback
+    from lightning.pytorch.loggers import Logger
+
+    from perturbench.data.loading.datamodule import PerturbationDataModule
+    from perturbench.models.base import PerturbationModel
+
+_log = logging.getLogger(__name__)
+
+
+def fit(
+    model: PerturbationModel,
+    datamodule: PerturbationDataModule,
+    *,
+    seed: int = 0,
+    max_epochs: int = 500,
+    min_epochs: int = 5,
+    patience: int = 50,
+    accelerator: str = "auto",
+    devices: int | str = 1,
+    strategy: str = "auto",
+    precision: str = "32-true",
+    gradient_clip_val: float | None = None,
+    log_every_n_epochs: int = 10,
+    logger: Logger | bool = False,
+    callbacks: Sequence[Callback] = (),
+    resume_dir: str | Path | None = None,
+    fingerprint: str = "",
+) -> dict[str, Any]:
+    """Train a model and return its best checkpoint.
+
+    Parameters
+    ----------
+    model, datamodule
+        What to train, on what.
+    seed
+        Of the trainer's random numbers; the model's initial weights were drawn when it was built.
+    max_epochs, min_epochs, patience
+        Stop after ``patience`` epochs without a better ``val_loss``.
+    accelerator, devices, precision, gradient_clip_val
+        As in ``lightning.Trainer``.
+    strategy
+        How several devices share the training, as in ``lightning.Trainer``; each takes other batches of the same size.
+        ``auto`` is ``ddp_spawn`` for several devices. A model with weights that some batches do not train (CPA) needs
+        ``ddp_spawn_find_unused_parameters_true``.
+    log_every_n_epochs
+        How often a line is logged where there is no terminal for a progress bar.
+    logger, callbacks
+        More for the trainer.
+    resume_dir
+        Folder for the state of an unfinished training. A killed training goes on from what was last saved there if
+        ``fingerprint`` is the same. Removed at the end.
+    fingerprint
+        Of everything the result depends on.
+
+    Returns
+    -------
+    A Lightning checkpoint, loadable with ``weights_only=True``; see :func:`load_model`. ``losses`` is what
+    :class:`perturbench.training.callbacks.RecordLosses` recorded, also of the epochs before a resumption.
+
+    Raises
+    ------
+    PerturbenchError
+        If the loss was never finite, or a strategy would run the whole command once per device.
+    """
+    interactive = sys.stderr.isatty()
+    model.gradient_clip_val = gradient_clip_val
+    model.training_record["training_pairs"] = [[*state, name] for state, name in datamodule.pairs("train")]
+    with nullcontext(resume_dir) if resume_dir else tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        last = _prepare_resume(folder, fingerprint)
+        best = ModelCheckpoint(folder, "best", monitor="val_loss", save_weights_only=True, enable_version_counter=False)
+        losses = RecordLosses()
+        own: list[Callback] = [best]
+        if not model.closed_form:
+            own += [EarlyStopping("val_loss", patience=patience), SaveLatest(folder), losses, SeedEpochs(seed)]
+            own += [] if interactive else [LogLosses(log_every_n_epochs)]
+        L.seed_everything(seed, workers=True, verbose=False)
+        with quiet_lightning(), explain_device_errors(accelerator):
+            trainer = L.Trainer(
+                accelerator=accelerator,
+                devices=1 if model.closed_form else devices,
+                strategy="auto" if model.closed_form else _strategy(strategy, devices),
+                use_distributed_sampler=False,
+                precision=precision,  # type: ignore[arg-type]
+                max_epochs=1 if model.closed_form else max_epochs,
+                min_epochs=None if model.closed_form else min(min_epochs, max_epochs),
+                limit_train_batches=1 if model.closed_form else None,
+                gradient_clip_val=gradient_clip_val if model.automatic_optimization else None,
+                callbacks=[*own, *callbacks],
+                logger=logger,
+                deterministic="warn",
+                enable_progress_bar=interactive,
+                enable_model_summary=False,
+                num_sanity_val_steps=0,
+                log_every_n_steps=1,
+            )
+            _fit_interruptibly(trainer, model, datamodule, last)
+        # Read from the file: with several devices the callback of this process knows no score.
+        checkpoint = torch.load(best.best_model_path, weights_only=True, map_location="cpu")
+        if not math.isfinite(checkpoint["perturbench_model"]["val_loss"]):
+            raise PerturbenchError(
+                f"training of {type(model).__name__} ended without a finite val_loss after "
+                f"{trainer.current_epoch} epochs; lower the learning rate (lr={model.lr:g})."
+            )
+        shutil.rmtree(folder, ignore_errors=True)
+    # The state of the optimizer and the trainer is of no use to prediction, and names temporary files.
+    kept = ("state_dict", "hyper_parameters", "hparams_name", "epoch", "global_step", "perturbench_model")
+    kept_entries = {key: checkpoint[key] for key in (*kept, "pytorch-lightning_version") if key in checkpoint}
+    return {**kept_entries, LOSSES: losses.table}
+
+
+def _strategy(strategy: str, devices: int | str) -> str:
+    if strategy == "auto":
+        return "auto" if devices in (1, "1") else "ddp_spawn"
+    if strategy.startswith(("ddp", "fsdp", "deepspeed")) and not strategy.startswith(("ddp_spawn", "ddp_fork")):
+        raise PerturbenchError(
+            f"trainer.strategy '{strategy}' starts the whole command again for every device; use ddp_spawn."
+        )
+    return strategy
+
+
+def _fit_interruptibly(
+    trainer: L.Trainer, model: PerturbationModel, datamodule: PerturbationDataModule, last: Path | None
+) -> None:
+    """Fit; an interrupt stays one, where Lightning would exit the process and leave further ones ignored."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        trainer.fit(model, datamodule, ckpt_path=last, weights_only=True)
+    except SystemExit:
+        if not trainer.interrupted:
+            raise
+        signal.signal(signal.SIGINT, handler)
+        raise KeyboardInterrupt from None
+
+
+def _prepare_resume(folder: Path, fingerprint: str) -> Path | None:
+    """Return the checkpoint to go on from; empty the folder if it belongs to another training."""
+    note, latest = folder / "training.json", folder / "latest.ckpt"
+    wanted = {"fingerprint": fingerprint}
+    if note.is_file() and latest.is_file() and json.loads(note.read_text()) == wanted:
+        try:
+            epoch = read_checkpoint(latest)["epoch"]
+        except (PerturbenchError, KeyError):
+            _log.warning("the state of an unfinished training is not readable; training starts over")
+        else:
+            _log.info("going on with an unfinished training after epoch %d", epoch + 1)
+            return latest
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    note.write_text(json.dumps(wanted))
+    return None

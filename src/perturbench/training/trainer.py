@@ -1,0 +1,88 @@
+"""Lightning's trainer, quiet about what is meant here and plain about mistakes."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import lightning as L
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+from perturbench.errors import PerturbenchError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from lightning.pytorch.callbacks import Callback
+
+#: Where Lightning logs hints; the last once anything imports the standalone packages, as MLflow does.
+_HINTS = tuple(f"{package}.utilities.rank_zero" for package in ("lightning.pytorch", "pytorch_lightning"))
+#: Of Lightning, about what is meant: a resumed folder, models without an optimizer, whole batches made in process.
+_KNOWN_WARNINGS = (
+    "Checkpoint directory .* exists and is not empty",
+    ".*configure_optimizers. returned .None.",
+    "The '.*_dataloader' does not have many workers",
+    ".*isinstance.treespec, LeafSpec.. is deprecated",
+    "The dirpath has changed",
+    ".*training_step. returned .None.",
+    "GPU available but not used",
+    "Couldn't infer the batch indices",
+)
+
+
+@contextmanager
+def explain_device_errors(accelerator: str) -> Iterator[None]:
+    """Turn Lightning's complaint about the machine into one that names the parameter."""
+    try:
+        yield
+    except MisconfigurationException as error:
+        raise PerturbenchError(
+            f"accelerator '{accelerator}' cannot be used on this machine: {error} Set trainer.accelerator to cpu."
+        ) from error
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Leave out Lightning's hints about devices and loaders; warnings about anything else stay."""
+    levels = {name: logging.getLogger(name).level for name in _HINTS}
+    for name in levels:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            for known in _KNOWN_WARNINGS:
+                warnings.filterwarnings("ignore", message=known)
+            yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+
+
+@contextmanager
+def repeatable() -> Iterator[None]:
+    """Give models that sample at prediction the same random numbers every time, and nobody else others."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield
+
+
+def plain_trainer(accelerator: str, *, progress: bool, callbacks: Sequence[Callback] = ()) -> L.Trainer:
+    """Return a trainer that keeps no files.
+
+    Raises
+    ------
+    PerturbenchError
+        If the machine does not have the accelerator.
+    """
+    with explain_device_errors(accelerator):
+        return L.Trainer(
+            accelerator=accelerator,
+            devices=1,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=progress,
+            enable_model_summary=False,
+            callbacks=list(callbacks),
+        )

@@ -1,0 +1,71 @@
+"""``perturbench evaluate``: for people with an h5ad and no project."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from perturbench.analysis import evaluate
+from perturbench.cli.main import main
+from perturbench.preprocessing.preparation import prepare
+
+
+@pytest.fixture
+def files(screen, keys, tmp_path):
+    cells = prepare(screen, keys)
+    cells.write_h5ad(tmp_path / "observed.h5ad")
+    predicted = cells[cells.obs["condition"] != "control"].copy()
+    predicted.X = np.abs(predicted.X.toarray() + np.random.default_rng(0).normal(0, 0.3, predicted.shape))
+    predicted.write_h5ad(tmp_path / "mine.h5ad")
+    return tmp_path, cells, predicted
+
+
+def call(*arguments):
+    return CliRunner().invoke(main, ["evaluate", *map(str, arguments)])
+
+
+def test_table_parquet_and_page(files):
+    folder, cells, predicted = files
+    paths = ["--predictions", folder / "mine.h5ad", "--predictions", f"other={folder / 'mine.h5ad'}"]
+    result = call(*paths, "--reference", folder / "observed.h5ad", "--output", folder / "out")
+    assert result.exit_code == 0, result.output
+    assert "mine" in result.output and "other" in result.output
+    scores = pd.read_parquet(folder / "out/scores.parquet")
+    expected = evaluate({"mine": predicted}, cells).scores
+    mine = scores[scores["model"] == "mine"]
+    assert mine["value"].to_numpy() == pytest.approx(expected["value"].to_numpy(), nan_ok=True)
+    assert "Plotly.newPlot" in (folder / "out/report.html").read_text()
+
+
+def test_metrics_are_a_profile_or_a_list(files):
+    folder, *_ = files
+    arguments = ["--predictions", folder / "mine.h5ad", "--reference", folder / "observed.h5ad"]
+    assert "energy_pca" in call(*arguments, "--metrics", "rmse_average,energy_pca").output
+    assert "mmd_pca" in call(*arguments, "--metrics", "paper").output
+
+
+def test_two_predictions_of_one_name_are_refused(files):
+    folder, *_ = files
+    twice = ["--predictions", folder / "mine.h5ad"] * 2
+    result = call(*twice, "--reference", folder / "observed.h5ad")
+    assert result.exit_code == 1
+    assert "two predictions are called 'mine'" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--reference", "none.h5ad"], "file 'none.h5ad' is not there"),
+        (["--covariate-keys", "day"], "covariate column 'day' is not in obs"),
+        (["--control", "NT"], "no control cells ('NT')"),
+        (["--metrics", "rmsd"], "unknown metrics profile or metric 'rmsd'"),
+    ],
+)
+def test_mistakes_are_one_line(files, arguments, message):
+    folder, *_ = files
+    given = {"--predictions": folder / "mine.h5ad", "--reference": folder / "observed.h5ad"}
+    given |= dict(zip(arguments[::2], arguments[1::2], strict=True))
+    result = call(*(str(item) for pair in given.items() for item in pair))
+    assert result.exit_code == 1
+    assert message in result.output.replace("\n", " ")
+    assert "Traceback" not in result.output

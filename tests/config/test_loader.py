@@ -1,0 +1,275 @@
+"""Configuration: layering, selection, and messages for what is not there."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from kedro.validation.exceptions import ParameterValidationError
+from kedro.validation.parameter_validator import ParameterValidator
+
+from perturbench.errors import PerturbenchError
+
+CONF = Path(__file__).parents[2] / "conf"
+TASKS = sorted(path.stem for path in (CONF / "base/parameters/tasks").glob("*.yml"))
+MODELS = sorted(path.stem for path in (CONF / "base/parameters/models").glob("*.yml"))
+
+
+@pytest.fixture
+def validate(stages):
+    return ParameterValidator(stages).validate_raw_params
+
+
+def test_promised_tasks_and_models_are_there():
+    assert {"demo", "simulated", "norman19", "srivatsan20", "frangieh21", "jiang24", "op3", "papalexi21"} <= set(TASKS)
+    assert {f"mcfaline23_{size}" for size in ("small", "medium", "full")} <= set(TASKS)
+    assert {f"srivatsan20_balance_{balance}" for balance in ("1", "0.9", "0.8", "0.7")} <= set(TASKS)
+    of_the_paper = (
+        "linear_additive latent_additive latent_additive_scgpt decoder_only decoder_only_cov decoder_only_pert "
+    )
+    of_the_paper += "cpa cpa_no_adv cpa_scgpt sams_vae sams_vae_s biolord gears"
+    baselines = "control mean_response perturbation_mean additive ridge"
+    assert {*of_the_paper.split(), *baselines.split()} <= set(MODELS)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task_resolves_and_validates(load_config, validate, task):
+    parameters = validate(load_config(task=task)["parameters"])
+    source = parameters["data"].source
+    assert source.path or source.form.read
+    assert parameters["title"] != task
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_yaml_defaults_are_the_constructors(load_config, validate, model):
+    import inspect
+    from importlib import import_module
+
+    parameters = load_config(model=model)["parameters"]
+    module, _, name = parameters["model_target"].rpartition(".")
+    signature = inspect.signature(getattr(import_module(module), name))
+    assert set(parameters["hparams"]) == set(signature.parameters) - {"context"}
+    assert set(parameters["search_space"]) <= set(parameters["hparams"])
+    published = yaml.safe_load((CONF / f"base/parameters/models/{model}.yml").read_text())["models"][model]
+    for values in published.get("published", {}).values():
+        assert set(values) <= set(parameters["hparams"])
+    assert validate(parameters)
+
+
+#: Names of the published files -> ours; their names of data sets and hyperparameters -> ours.
+FILES = {
+    "linear": "linear_additive",
+    "latent": "latent_additive",
+    "latent_scgpt": "latent_additive_scgpt",
+    "decoder": "decoder_only",
+    "decoder_cov": "decoder_only_cov",
+    "sams": "sams_vae",
+    "sams_modified": "sams_vae_s",
+}
+NOT_OURS = {"n_genes", "n_perts", "variational", "use_legacy_mse", "lr_scheduler_freq"}
+NEGATED = {"disable_sparsity": "sparse_additive_mechanism", "disable_e_dist": "embedding_distribution"}
+
+
+@pytest.mark.shared
+def test_every_published_value_is_there(shared):
+    facts = yaml.safe_load((shared / "facts/best_params.yaml").read_text())["neurips2025"]
+    ours = {}
+    for path in (CONF / "base/parameters/models").glob("*.yml"):
+        ours |= yaml.safe_load(path.read_text())["models"]
+    checked = 0
+    for entries in (value for name, value in facts.items() if name != "_verification"):
+        for name, entry in entries.items():
+            model, _, task = name.partition("_best_params_")
+            values = ours[FILES.get(model, model)]["published"][task.replace("sciplex3", "srivatsan20")]
+            for key, value in entry["model"].items():
+                if key in NEGATED:
+                    assert values[NEGATED[key]] is not value
+                elif key not in NOT_OURS and not (key == "softplus_output" and model.startswith("latent")):
+                    assert values[key] == value, (name, key)
+            checked += 1
+    assert checked == 68
+
+
+@pytest.mark.parametrize("model", ["linear_additive", "latent_additive", "decoder_only"])
+def test_published_values_are_chosen_by_task(load_config, model):
+    published = load_config(task="norman19", model=model, hyperparameters="published")["parameters"]["hparams"]
+    defaults = load_config(task="norman19", model=model)["parameters"]["hparams"]
+    assert published["lr"] != defaults["lr"]
+
+
+def test_later_layers_win(load_config, tmp_path):
+    import shutil
+
+    shutil.copytree(CONF, tmp_path / "conf")
+    (tmp_path / "conf/mine").mkdir()
+    (tmp_path / "conf/mine/parameters.yml").write_text(
+        "task: norman19\ntrainer: {max_epochs: 7}\nhparams: {lr: 0.5}\nsplitter: {seed: 3}\n"
+    )
+    parameters = load_config(env="mine", conf=tmp_path / "conf", splitter={"seed": 4})["parameters"]
+    assert parameters["splitter"]["method"] == "combine", "the environment's task chooses the splitter"
+    assert parameters["trainer"]["batch_size"] == 4000, "the task overlays base"
+    assert parameters["trainer"]["max_epochs"] == 7, "the environment overlays the task"
+    assert parameters["splitter"]["seed"] == 4, "--params overlay the environment"
+    assert parameters["hparams"]["lr"] == 0.5
+    other = load_config(env="mine", conf=tmp_path / "conf", task="demo", hparams={"lr": 0.25})["parameters"]
+    assert other["splitter"]["method"] == "transfer"
+    assert other["hparams"] == parameters["hparams"] | {"lr": 0.25}
+
+
+class TestLike:
+    """A task or model may overlay another."""
+
+    def write(self, tmp_path, models):
+        import shutil
+
+        shutil.copytree(CONF, tmp_path / "conf")
+        (tmp_path / "conf/base/parameters/models/mine.yml").write_text(yaml.safe_dump({"models": models}))
+        return tmp_path / "conf"
+
+    def test_defaults_are_overlaid_and_a_searched_parameter_can_be_dropped(self, load_config, tmp_path):
+        mine = {"extends": "decoder_only_cov", "defaults": {"n_layers": 5}, "search_space": {"dropout": None}}
+        parameters = load_config(conf=self.write(tmp_path, {"mine": mine}), model="mine")["parameters"]
+        assert parameters["model_target"] == "perturbench.models.decoder_only.DecoderOnly"
+        assert (parameters["hparams"]["n_layers"], parameters["hparams"]["use_perturbations"]) == (5, False)
+        assert "lr" in parameters["search_space"]
+        assert "dropout" not in parameters["search_space"]
+
+    def test_published_values_are_of_one_model_alone(self, load_config, tmp_path):
+        conf = self.write(tmp_path, {"mine": {"extends": "decoder_only"}})
+        with pytest.raises(PerturbenchError, match="no published hyperparameters of 'mine'"):
+            load_config(conf=conf, model="mine", task="norman19", hyperparameters="published")["parameters"]
+
+    @pytest.mark.parametrize(
+        ("models", "message"),
+        [
+            ({"mine": {"extends": "nothing"}}, "unknown model that 'mine' extends 'nothing'"),
+            ({"mine": {"extends": "yours"}, "yours": {"extends": "mine"}}, "extends itself: mine -> yours -> mine"),
+        ],
+    )
+    def test_what_cannot_be(self, load_config, tmp_path, models, message):
+        with pytest.raises(PerturbenchError, match=message):
+            load_config(conf=self.write(tmp_path, models), model="mine")["parameters"]
+
+
+def test_catalog_follows_the_parameters(load_config):
+    catalog = load_config(task="norman19", model="control", seed=3)["catalog"]
+    assert catalog["checkpoint"]["filepath"].endswith("norman19/control/seed3.ckpt")
+    assert load_config(env="gpu")["parameters"]["trainer"]["accelerator"] == "gpu"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"task": "norman"}, "unknown task 'norman'.*demo.*norman19"),
+        ({"model": "cpa9"}, "unknown model 'cpa9'.*latent_additive"),
+        ({"tsk": "demo"}, "unknown --params: tsk.*known: task"),
+        ({"hparams": {"depth": 3}}, "unknown hyperparameters of 'latent_additive': depth.*n_layers"),
+        ({"hyperparameters": "best"}, "unknown value of 'hyperparameters' 'best'.*published"),
+        ({"hyperparameters": "published"}, "no published hyperparameters.*norman19"),
+        ({"hyperparameters": "tuned"}, "kedro run --pipeline=hpo --params=task:demo,model:latent_additive"),
+    ],
+)
+def test_unknown_names_are_told_with_the_choices(load_config, parameters, message):
+    with pytest.raises(PerturbenchError, match=message):
+        load_config(**parameters)["catalog"]
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"trainer": {"max_epoch": 3}}, "max_epoch; choose among: max_epochs"),
+        ({"splitter": {"test_fraction": 1.5}}, "test_fraction"),
+        ({"splitter": {"method": "random"}}, "method"),
+        ({"splitter": {"n_folds": 2}}, "n_folds"),
+        ({"splitter": {"downsample_fraction": 0}}, "downsample_fraction"),
+        ({"splitter": {"perturbations_per_state": {"day2": 0}}}, "perturbations_per_state.day2"),
+        ({"splitter": {"train_states": "all"}}, "train_states"),
+        ({"preprocessing": {"fit_on": "test"}}, "fit_on"),
+        ({"embedding": {"kind": "geneformer"}}, "kind"),
+        ({"embedding": {"max_length": 1}}, "max_length"),
+        ({"embedding": {"key": "a/b"}}, "key"),
+        ({"data": {"covariates": ["a"]}}, "covariates; choose among"),
+        ({"hpo": {"storage": "redis://x"}}, "journal:<file>"),
+        ({"hpo": {"storage": "postgresql://me:secret@db/hpo"}}, "leave it out of the address"),
+        ({"hpo": {"storage": "postgresql://me@db/hpo?password=secret"}}, "PGPASSWORD"),
+        ({"data": {"source": {"kind": "url"}}}, "unknown data.source.kind 'url'; choose one of: file, simulation"),
+        ({"data": {"source": {"path": None}}}, "data.source.path is not set; kind 'file' needs"),
+        ({"data": {"source": {"mismatch": "ignore"}}}, "mismatch"),
+        ({"data": {"source": {"published": {"raw": {"files": {}, "read": "x"}}}}}, "files"),
+        ({"data": {"source": {"published": {"raw": {"files": {"../x": {"url": "http://x"}}, "read": "x"}}}}}, "files"),
+        ({"data": {"source": {"published": {"raw": {"files": {"x": {"url": "x"}}, "read": "x"}}}}}, "url"),
+        (
+            {"data": {"source": {"published": {"raw": {"files": {"x": {"url": "http://x", "checksum": "a"}}}}}}},
+            "checksum",
+        ),
+        ({"queries": {"path": "x.xlsx"}}, r"unknown suffix of queries\.path '\.xlsx'; choose one of: \.csv, \.parquet"),
+    ],
+)
+def test_bad_values_fail_before_any_node(load_config, validate, section, message):
+    with pytest.raises(ParameterValidationError, match=message):
+        validate(load_config(**section)["parameters"])
+
+
+def test_task_like_another_changes_what_it_names(load_config, tmp_path):
+    import shutil
+
+    shutil.copytree(CONF, tmp_path / "conf")
+    folder = tmp_path / "conf/base/parameters/tasks"
+    (folder / "mine.yml").write_text("tasks: {mine: {title: Mine, extends: norman19, splitter: {seed: 7}}}\n")
+    parent = load_config(conf=tmp_path / "conf", task="norman19")["parameters"]
+    mine = load_config(conf=tmp_path / "conf", task="mine")["parameters"]
+    assert mine["splitter"] == parent["splitter"] | {"seed": 7}
+    assert (mine["data"], mine["trainer"]) == (parent["data"], parent["trainer"])
+    assert mine["title"] == "Mine"
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_downloads_are_described(load_config, task):
+    """Names that unpack to the file that is read, a place in the cache, and terms of use."""
+    from perturbench.config.sections import DataConfig
+
+    data = DataConfig(**load_config(task=task, data={"source": {"cache": "/big/disk"}})["parameters"]["data"])
+    assert str(data.folder) == f"/big/disk/{data.dataset}"
+    for form in data.source.published.values():
+        assert form.conversion or form.read in {file.unpacked for file in form.remote_files}
+        for file in form.remote_files:
+            assert file.url.partition("?")[0].endswith(f"/{file.name}")
+    if data.source.published:
+        assert data.card.citation and data.card.url and data.card.cells and data.licence
+
+
+def test_every_form_can_be_chosen(load_config, validate):
+    data = validate(load_config(task="norman19", data={"source": {"kind": "processed"}})["parameters"])["data"]
+    assert data.source.form.read == "norman19_processed.h5ad"
+    assert data.licence == "CC-BY-NC-4.0"
+    own = validate(load_config(task="norman19", data={"source": {"path": "x.h5ad"}})["parameters"])["data"]
+    assert own.source.form is None, "a file of one's own is never replaced by a download"
+
+
+def test_unknown_keys_of_a_task_file_are_told(load_config, tmp_path):
+    import shutil
+
+    shutil.copytree(CONF, tmp_path / "conf")
+    (tmp_path / "conf/base/parameters/tasks/odd.yml").write_text("tasks: {odd: {data: {dataset: x}, spliter: {}}}\n")
+    with pytest.raises(PerturbenchError, match="task 'odd' has unknown keys: spliter"):
+        load_config(conf=tmp_path / "conf", task="odd")["parameters"]
+
+
+def test_the_command_of_a_run_is_known(load_config):
+    command = load_config(model="cpa", env="test", hparams={"lr": 1e-4}, trainer={"gradient_clip_val": None})
+    assert command["parameters"]["command"] == (
+        "kedro run --env=test --params=task:demo,model:cpa,seed:0,hparams.lr:0.0001,trainer.gradient_clip_val:null"
+    )
+    listed = load_config(evaluation={"metrics": ["rmse_average", "cosine_logfc"]})["parameters"]["command"]
+    assert listed.splitlines() == [
+        "kedro run --params=task:demo,model:latent_additive,seed:0",
+        '# with evaluation.metrics: ["rmse_average", "cosine_logfc"] in conf/local',
+    ]
+    quoted = load_config(data={"source": {"path": "my file.h5ad"}})["parameters"]["command"]
+    assert "'--params=task:demo,model:latent_additive,seed:0,data.source.path:my file.h5ad'" in quoted
+
+
+def test_series_of_the_paper(load_config):
+    for name in ("srivatsan20_balance_0.7", "mcfaline23_small"):
+        reporting = load_config(task=name)["parameters"]["reporting"]
+        assert name in reporting["series"]
+        assert set(reporting["series"]) <= set(TASKS)
