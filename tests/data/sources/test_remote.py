@@ -10,12 +10,12 @@ from tests.file_server import Answer
 
 from perturbench.data.sources import remote as published
 from perturbench.data.sources.archives import unpack, unpacked_name
-from perturbench.data.sources.download import Patience
-from perturbench.data.sources.remote import RemoteFile, fetch_all, fetch_file, state_of
+from perturbench.data.sources.download import RetryPolicy
+from perturbench.data.sources.remote import RemoteFile, fetch_all, fetch_file, file_status
 from perturbench.errors import PerturbenchError
 
 BODY = b"counts" * 1000
-QUICK = Patience(connect=1, read=1, attempts=2, pause=0.001)
+QUICK = RetryPolicy(connect=1, read=1, attempts=2, pause=0.001)
 
 
 def md5(content):
@@ -61,7 +61,7 @@ def test_file_and_its_record(offer, tmp_path, checksum):
     assert json.loads((tmp_path / "x.h5ad.source.json").read_text())["sha256"] == sha256(BODY).removeprefix("sha256:")
     assert record.url == remote.url
     assert record.matches is (None if checksum is None else True)
-    assert state_of(remote, tmp_path).record == record
+    assert file_status(remote, tmp_path).record == record
 
 
 def test_file_that_is_there_is_neither_downloaded_nor_read_again(offer, server, tmp_path, monkeypatch):
@@ -79,19 +79,19 @@ def test_wrong_checksum_names_both_and_leaves_no_file(offer, tmp_path):
     for part in (md5(BODY), md5(b"another"), "Delete it", "data.source.mismatch:accept"):
         assert part in str(error.value)
     assert not (tmp_path / "x.h5ad").exists()
-    assert state_of(remote, tmp_path).state == "partial"
+    assert file_status(remote, tmp_path).status == "partial"
 
 
 def test_stale_checksum_can_be_accepted_without_a_second_download(offer, server, tmp_path, caplog):
     remote = offer(checksum=md5(b"another"), bytes=len(BODY))
-    with pytest.raises(PerturbenchError, match="is not the file that was pinned"):
+    with pytest.raises(PerturbenchError, match="does not have the expected checksum"):
         fetch_file(remote, tmp_path)
     record = fetch_file(remote, tmp_path, accept=True)
     assert "it is used because data.source.mismatch is 'accept'" in caplog.text
     assert (tmp_path / "x.h5ad").read_bytes() == BODY
     assert record.matches is False
     assert server.asked == [None, f"bytes={len(BODY)}-"]
-    with pytest.raises(PerturbenchError, match="is not the file that was pinned"):
+    with pytest.raises(PerturbenchError, match="does not have the expected checksum"):
         fetch_file(remote, tmp_path)
 
 
@@ -105,7 +105,7 @@ def test_another_size_can_be_accepted(offer, tmp_path):
 
 def test_corrected_pin_is_checked_anew(offer, tmp_path):
     fetch_file(offer(checksum=md5(BODY)), tmp_path)
-    with pytest.raises(PerturbenchError, match="is not the file that was pinned"):
+    with pytest.raises(PerturbenchError, match="does not have the expected checksum"):
         fetch_file(offer(checksum=sha256(b"another")), tmp_path)
     assert fetch_file(offer(checksum=sha256(BODY)), tmp_path).matches
 
@@ -114,7 +114,7 @@ def test_file_changed_after_its_download_is_refused_and_kept(offer, tmp_path):
     remote = offer(checksum=md5(BODY))
     fetch_file(remote, tmp_path)
     (tmp_path / "x.h5ad").write_bytes(b"mine")
-    assert state_of(remote, tmp_path).record is None
+    assert file_status(remote, tmp_path).record is None
     with pytest.raises(PerturbenchError, match=md5(b"mine")):
         fetch_file(remote, tmp_path)
     assert (tmp_path / "x.h5ad").read_bytes() == b"mine"
@@ -138,7 +138,7 @@ def test_unpacked_file_placed_by_hand_is_not_compared_with_the_archives_checksum
 def test_wrong_file_placed_by_hand_is_refused_and_kept(tmp_path):
     (tmp_path / "x.h5ad").write_bytes(b"mine")
     remote = RemoteFile("x.h5ad", "http://127.0.0.1:9/x", checksum=md5(BODY))
-    with pytest.raises(PerturbenchError, match=r"x\.h5ad' is not the file that was pinned"):
+    with pytest.raises(PerturbenchError, match=r"x\.h5ad' does not have the expected checksum"):
         fetch_file(remote, tmp_path)
     assert files_of(tmp_path) == ["x.h5ad"]
 
@@ -146,7 +146,7 @@ def test_wrong_file_placed_by_hand_is_refused_and_kept(tmp_path):
 def test_offline_names_url_place_and_size(tmp_path, monkeypatch):
     remote = RemoteFile("x.h5ad", "http://127.0.0.1:9/x.h5ad?download=1", bytes=698680199)
     with pytest.raises(PerturbenchError) as error:
-        fetch_file(remote, tmp_path, patience=QUICK)
+        fetch_file(remote, tmp_path, retry=QUICK)
     for part in (remote.url, "Connection refused", "698.7 MB", str(tmp_path / "x.h5ad"), "data.source.path:<file>"):
         assert part in str(error.value)
     assert files_of(tmp_path) == []
@@ -158,9 +158,9 @@ def test_broken_download_says_what_is_kept_and_goes_on(offer, server, tmp_path):
     with pytest.raises(
         PerturbenchError, match=r"502 Bad Gateway\. 2\.5 kB came and are kept; the same command goes on"
     ):
-        fetch_file(remote, tmp_path, patience=QUICK)
+        fetch_file(remote, tmp_path, retry=QUICK)
     assert not (tmp_path / "x.h5ad").exists()
-    assert state_of(remote, tmp_path).bytes == 2500
+    assert file_status(remote, tmp_path).bytes == 2500
     assert fetch_file(remote, tmp_path).matches
     assert server.asked[-1] == "bytes=2500-"
     assert files_of(tmp_path) == ["x.h5ad", "x.h5ad.source.json"]
@@ -241,7 +241,7 @@ def test_tar_becomes_a_folder(offer, tmp_path, mode, top):
     assert fetch_file(remote, tmp_path).matches
     assert (tmp_path / "splits/small.csv").read_bytes() == b"a,train\n"
     assert (tmp_path / "splits/deep/full.csv").read_bytes() == b"b,test\n"
-    assert state_of(remote, tmp_path).bytes == len(b"a,train\nb,test\n")
+    assert file_status(remote, tmp_path).bytes == len(b"a,train\nb,test\n")
 
 
 @pytest.mark.parametrize(
