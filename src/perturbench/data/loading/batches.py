@@ -9,12 +9,14 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from perturbench.data.loading.cell_matrix import BatchIndex
 from perturbench.data.loading.counterfactual import Counterfactual
+from perturbench.data.loading.indices import BatchIndex
 from perturbench.data.loading.observed import SingleCellPerturbation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from perturbench.data.types import Batch
 
 
 BatchDataset = SingleCellPerturbation | Counterfactual
@@ -42,17 +44,57 @@ class BatchSampler(Sampler[BatchIndex]):
         """Number of batches of all processes together."""
         return -(-self.n // self.batch_size)
 
-    def __iter__(self) -> Iterator[BatchIndex]:
-        order = np.arange(self.n)
+    def order(self) -> np.ndarray:
+        """Return the positions of all cells in the order of this epoch, ``(n,)``."""
         if self.shuffle:
-            order = np.random.default_rng([self.seed, self.epoch]).permutation(self.n)
-        # Training draws new control matches each epoch; validation keeps them, so that its losses can be compared.
-        seed = self.seed + (self.epoch if self.shuffle else 0)
+            return np.random.default_rng([self.seed, self.epoch]).permutation(self.n)
+        return np.arange(self.n)
+
+    @property
+    def match_seed(self) -> int:
+        """Seed of the control matches; training draws new matches each epoch, so that it sees many controls."""
+        return self.seed + (self.epoch if self.shuffle else 0)
+
+    def starts(self) -> Iterator[int]:
+        """Yield the position in the order at which each batch of this process starts."""
         rank, n_processes = _rank_and_world_size()
         for step in range(len(self)):
             # All processes must yield equally many batches, so the last batches may repeat the first ones.
-            start = self.batch_size * ((step * n_processes + rank) % self.n_batches)
+            yield self.batch_size * ((step * n_processes + rank) % self.n_batches)
+
+    def __iter__(self) -> Iterator[BatchIndex]:
+        order, seed = self.order(), self.match_seed
+        for start in self.starts():
             yield BatchIndex(order[start : start + self.batch_size], seed)
+
+
+class DeviceBatches:
+    """Data loader of cells that were copied to a device; batches are gathered on that device.
+
+    The indices of a whole epoch are copied to the device at once. Batches have the same values as those of a
+    :class:`torch.utils.data.DataLoader` with the same sampler.
+
+    Parameters
+    ----------
+    dataset
+        Dataset of cells that were copied to the device by :meth:`CellMatrix.place`.
+    sampler
+        Sampler of the cells of each batch.
+    """
+
+    def __init__(self, dataset: BatchDataset, sampler: BatchSampler) -> None:
+        self.dataset, self.sampler = dataset, sampler
+        self.batch_sampler = None  # Lightning reads this attribute of a data loader
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[Batch]:
+        indices = self.dataset.indices(self.sampler.order(), self.sampler.match_seed)
+        ids, rows, on_device = self.dataset.cells.ids, indices.rows.numpy(), indices.to(self.dataset.cells.device)
+        for start in self.sampler.starts():
+            part = slice(start, start + self.sampler.batch_size)
+            yield self.dataset.gather(on_device.part(part))._replace(ids=ids[rows[part]])
 
 
 def _rank_and_world_size() -> tuple[int, int]:
@@ -63,6 +105,9 @@ def _rank_and_world_size() -> tuple[int, int]:
     return 0, 1
 
 
+BatchLoader = DataLoader | DeviceBatches
+
+
 def batch_loader(
     dataset: BatchDataset,
     batch_size: int,
@@ -71,7 +116,7 @@ def batch_loader(
     seed: int = 0,
     num_workers: int = 0,
     pin_memory: bool = False,
-) -> DataLoader:
+) -> BatchLoader:
     """Return a data loader of encoded batches.
 
     Parameters
@@ -85,14 +130,17 @@ def batch_loader(
     seed
         Seed of the order of cells and of the matched controls.
     num_workers
-        Number of processes that load batches; 0 loads batches in the main process.
+        Number of processes that load batches; 0 loads batches in the main process. Not used for cells on a device.
     pin_memory
         Whether to put batches into page-locked memory, which a CUDA device copies fastest.
     """
+    sampler = BatchSampler(len(dataset), batch_size, shuffle=shuffle, seed=seed)
+    if dataset.cells.device is not None:
+        return DeviceBatches(dataset, sampler)
     return DataLoader(
         dataset,
         batch_size=None,
-        sampler=BatchSampler(len(dataset), batch_size, shuffle=shuffle, seed=seed),
+        sampler=sampler,
         collate_fn=_identity,  # the datasets return whole batches
         num_workers=min(num_workers, os.cpu_count() or 1),
         persistent_workers=num_workers > 0,
