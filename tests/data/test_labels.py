@@ -17,7 +17,7 @@ def test_labels_follow_the_names_of_cells():
 
 def test_unknown_cells_in_the_split():
     split = pd.concat([SPLIT, pd.Series("train", index=["nobody", "noone"])])
-    with pytest.raises(PerturbenchError, match="2 of the 5 cells in the split are not in the data, .* 'nobody'"):
+    with pytest.raises(PerturbenchError, match=r"2 of the 5 cells in the split are not in the data, .* 'nobody'"):
         align_split(split, NAMES)
 
 

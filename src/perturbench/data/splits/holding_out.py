@@ -83,7 +83,7 @@ def _combine_inverse(selection: Selection, rules: SplitRules, rng: np.random.Gen
 def partners_of(conditions: Sequence[str], keys: Keys) -> dict[str, set[str]]:
     """Return the partners of each single perturbation: those it forms a double with.
 
-    Only doubles count of which both single perturbations are among the conditions on their own.
+    A double counts only if both of its single perturbations are among the conditions, too.
     """
     present = set(conditions)
     partners: dict[str, set[str]] = {}

@@ -58,7 +58,8 @@ def select(groups: Groups, rules: SplitRules, rng: np.random.Generator) -> Selec
     groups
         States and perturbations of all cells.
     rules
-        Of these, ``states``, ``train_states``, ``downsample_fraction`` and ``perturbations_per_state`` are used.
+        Rules of the split; ``states``, ``train_states``, ``downsample_fraction`` and ``perturbations_per_state`` are
+        used.
     rng
         Random number generator that draws the perturbations to drop. With the same seed, a larger fraction or count
         keeps all perturbations that a smaller one keeps.
