@@ -67,7 +67,7 @@ def training_anchors(training: ad.AnnData, keys: Keys, reference: Reference) -> 
     ``(n_pairs, n_genes)`` each. A combination with a single perturbation that training does not have alone in the state
     has no additive prediction: NaN.
     """
-    pseudobulk = Pseudobulk.of(training[:, reference.genes], Groups.from_obs(training.obs, keys))
+    pseudobulk = Pseudobulk.from_adata(training[:, reference.genes], Groups.from_obs(training.obs, keys))
     effects = pseudobulk.effects
     if not effects:
         return {}

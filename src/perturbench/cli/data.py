@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from perturbench.config.sections import DataConfig
-    from perturbench.data.sources.remote import FileState, RemoteFile
+    from perturbench.data.sources.remote import FileStatus, RemoteFile
 
 _ENVIRONMENT = click.option("--env", default=None, help="Kedro environment, as in kedro run.")
 
@@ -62,14 +62,14 @@ def status(env: str | None) -> None:
 
 def _files(config: DataConfig) -> Iterator[tuple[str, ...]]:
     """Yield name, state, size and check of each file of a data set."""
-    from perturbench.data.sources.remote import state_of
+    from perturbench.data.sources.remote import file_status
 
     if (form := config.source.form) is None:
         path = Path(config.source.path or "")
         yield path.name, *(("there", decimal(path.stat().st_size), "at ingestion") if path.is_file() else ("missing",))
         return
     for remote in form.remote_files:
-        found = state_of(remote, config.folder)
+        found = file_status(remote, config.folder)
         size = decimal(found.bytes) if found.bytes else ""
         yield remote.unpacked, _progress(found, remote), size, _check(found, remote)
 
@@ -112,14 +112,14 @@ def _download_size(sizes: list[int | None]) -> str:
     return decimal(sum(known)) if len(known) == len(sizes) else f"over {decimal(sum(known))}"
 
 
-def _progress(found: FileState, remote: RemoteFile) -> str:
-    if found.state == "partial" and remote.bytes:
+def _progress(found: FileStatus, remote: RemoteFile) -> str:
+    if found.status == "partial" and remote.bytes:
         return f"{100 * found.bytes // remote.bytes} % downloaded"
-    return "partly downloaded" if found.state == "partial" else found.state
+    return "partly downloaded" if found.status == "partial" else found.status
 
 
-def _check(found: FileState, remote: RemoteFile) -> str:
-    if found.state != "there":
+def _check(found: FileStatus, remote: RemoteFile) -> str:
+    if found.status != "there":
         return ""
     if found.record is None:
         return "not yet; at the next ingestion"

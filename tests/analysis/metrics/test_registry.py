@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 from perturbench.analysis import register_aggregation, register_comparison
 from perturbench.analysis.metrics.ranks import rank_of_matches
 from perturbench.analysis.metrics.registry import available_metrics, find_comparison, find_metric, resolve_metrics
-from perturbench.data.group_sums import GroupSums
 from perturbench.errors import PerturbenchError
 
 
@@ -223,12 +222,3 @@ def test_a_metric_and_an_aggregation_can_be_added(registry):
     known = available_metrics()
     assert {"worst_average", "worst_rank_logfc", "worst_rank_delta", "rmse_delta"} <= set(known)
     assert known["worst_delta"].better == "lower"
-
-
-def test_group_sums_leave_out_minus_one():
-    sums = GroupSums(3, 2)
-    sums.add(np.array([[1.0, 2.0], [np.nan, np.inf], [3.0, 4.0]]), np.array([0, -1, 0]))
-    sums.add(np.array([[5.0, 6.0]], dtype=np.float32), np.array([2]))
-    assert sums.counts.tolist() == [2, 0, 1]
-    assert sums.means[[0, 2]].tolist() == [[2.0, 3.0], [5.0, 6.0]]
-    assert np.isnan(sums.means[1]).all()
