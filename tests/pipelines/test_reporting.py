@@ -43,7 +43,7 @@ def test_models_without_epochs_have_no_curves(run, report):
     run(**TINY, model="mean_response")
     assert "<h2>Training</h2>" not in report()
     assert not list((run.root / "data/06_models").rglob("*.losses.csv"))
-    assert "Nothing beats the baseline" in report()
+    assert "No model beats the baseline" in report()
 
 
 def test_series_of_tasks(run, report):
