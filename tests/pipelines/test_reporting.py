@@ -60,6 +60,6 @@ def test_series_of_tasks(run, report):
     page = report("many")
     assert "<h2>Scaling</h2>" in page
     assert "few, many" in page
-    assert re.search(r"not drawn:\s+more", page)
+    assert re.search(r"results yet:\s+more", page)
     figure = pio.read_json(run.root / "data/08_reporting/many/series.json")
     assert list(figure.data[0].text) == ["few", "many"], "from left to right"

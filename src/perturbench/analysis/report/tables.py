@@ -74,12 +74,7 @@ def by_state(states: pd.DataFrame, metric: str, models: Sequence[str]) -> dict[s
     means["state"] = means["state"].map(lambda state: f"{state} (n={n[state]})")
     errors = means.pivot(index="model", columns="state", values="standard_error").reindex(list(models))
     means = means.pivot(index="model", columns="state", values="mean").reindex(list(models))
-    known = available_metrics()
-    higher = metric not in known or known[metric].better == "higher"
-    # Shades compare the models within a state only: states differ in how hard they are to predict.
-    span = (means.max() - means.min()).replace(0, float("nan"))
-    strength = (((means - means.min()) if higher else (means.max() - means)) / span).fillna(0.0).round(2)
-    corner = "model"
+    strength, corner = _shading(means, metric), "model"
     if len(means.columns) > max(MAX_STATE_COLUMNS, len(means)):
         means, errors, strength, corner = means.T, errors.T, strength.T, "state"
     rows = [
@@ -87,6 +82,17 @@ def by_state(states: pd.DataFrame, metric: str, models: Sequence[str]) -> dict[s
         for name in means.index
     ]
     return {"metric": metric, "corner": corner, "columns": list(means.columns), "rows": rows}
+
+
+def _shading(means: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Return the strength of the shading of models (rows) by states, from 0 for the worst model to 1 for the best.
+
+    Models are compared within a state only, because states differ in how hard they are to predict.
+    """
+    known = available_metrics()
+    higher = metric not in known or known[metric].better == "higher"
+    span = (means.max() - means.min()).replace(0, float("nan"))
+    return (((means - means.min()) if higher else (means.max() - means)) / span).fillna(0.0).round(2)
 
 
 def _entry(mean: float, error: float, strength: float) -> dict[str, Any]:
