@@ -29,7 +29,7 @@ def peak_gib():
 
 def rank():
     """Pairwise matrix and rank of one metric, 236 perturbations x 5,000 genes."""
-    from perturbench.analysis.metrics.ranks import rank_of_matches, merge_nearly_equal_rows
+    from perturbench.analysis.metrics.ranks import merge_nearly_equal_rows, rank_of_matches
     from perturbench.analysis.metrics.registry import find_comparison
 
     rng = np.random.default_rng(0)
@@ -54,7 +54,7 @@ def rank():
 
 def large_rank():
     """Pairwise matrix and rank, 525 perturbations x 15 states x 16,000 genes."""
-    from perturbench.analysis.metrics.ranks import rank_of_matches, merge_nearly_equal_rows
+    from perturbench.analysis.metrics.ranks import merge_nearly_equal_rows, rank_of_matches
     from perturbench.analysis.metrics.registry import find_comparison
 
     rmse, total = find_comparison("rmse"), 0.0
