@@ -8,7 +8,13 @@ import pandas as pd
 import pytest
 import yaml
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+from perturbench.data import PerturbationDataModule
+from perturbench.data.splits import SplitRules, split_cells
+from perturbench.preprocessing import prepare
+from perturbench.training import fit
+
+ROOT = Path(__file__).parents[1]
+README, MODEL_PAGE = ((ROOT / page).read_text() for page in ("README.md", "docs/write_a_model.md"))
 TASK = """
 tasks:
   toy:
@@ -23,8 +29,8 @@ tasks:
 """
 
 
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def blocks(language, page=README):
+    return re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
 
 
 @pytest.fixture
@@ -55,3 +61,16 @@ def test_model_and_metric_of_the_readme_on_a_toy_task(run, user_modules):
 @pytest.mark.parametrize("block", blocks("python"))
 def test_what_the_readme_adds_takes_eight_lines(block):
     assert len([line for line in block.splitlines() if line]) <= 8
+
+
+def test_class_and_loss_of_the_page_about_models(screen, keys, user_modules):
+    """Every term of the loss is recorded, as the page says."""
+    model, loss = blocks("python", MODEL_PAGE)
+    (user_modules / "my_models.py").write_text(f"{model}\n\n{loss}\n\nShift.loss = loss\n")
+    from my_models import Shift
+
+    cells = prepare(screen, keys)
+    datamodule = PerturbationDataModule(cells, split_cells(cells.obs, keys, "transfer", SplitRules(), seed=0), keys)
+    checkpoint = fit(Shift(datamodule.context), datamodule, max_epochs=2, accelerator="cpu")
+    terms = {f"{part}_{name}" for part in ("train", "val") for name in ("loss", "error", "penalty")}
+    assert terms <= set(checkpoint["losses"])
