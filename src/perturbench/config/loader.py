@@ -73,7 +73,8 @@ class LayeredConfigLoader(OmegaConfigLoader):
             if key != "globals":
                 _ = self._params  # a mistake in the parameters is told here, not wrapped by a resolver that needs them
             return super()._resolve_from_raw_config(key, base_configs, env_configs, *rest)
-        self._base, self._env = _merge_files(base_configs), _merge_files(env_configs)
+        if self._base is None:
+            self._base, self._env = _merge_files(base_configs), _merge_files(env_configs)
         return self._selected(self.runtime_params or {})
 
     def of_every_task(self) -> dict[str, dict[str, Any]]:
@@ -242,4 +243,4 @@ def _spelled(value: Any) -> str:
 
 
 def _merge_files(configs: dict[Any, DictConfig]) -> DictConfig:
-    return OmegaConf.merge({}, *(configs[path] for path in sorted(configs)))
+    return OmegaConf.unsafe_merge({}, *(configs[path] for path in sorted(configs)))
