@@ -11,6 +11,8 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ConfigDict
+
 from perturbench.config.sections import Section
 
 if TYPE_CHECKING:
@@ -25,7 +27,9 @@ _FREE_MAPPINGS = (".rename", ".published", ".perturbations_per_state")
 
 
 class TrackingConfig(Section):
-    """Where MLflow keeps runs, and what it calls them: ``mlflow.yml``."""
+    """Where MLflow keeps runs, and their name: ``mlflow.yml``."""
+
+    model_config = ConfigDict(title="mlflow.yml")  # what a validation error is headed with
 
     tracking_uri: str
     artifacts: str | None = None
@@ -65,9 +69,13 @@ class RunTracker:
             return
         import mlflow
 
-        if mlflow.active_run() is None:
-            _open_experiment(self._config)
-        run = mlflow.start_run(run_name=self._config.run_name, nested=True, tags=self._tags)
+        parent = mlflow.active_run()
+        run = mlflow.start_run(
+            run_name=self._config.run_name,
+            experiment_id=_experiment_id(self._config) if parent is None else parent.info.experiment_id,
+            nested=True,
+            tags=self._tags,
+        )
         self._run_id = run.info.run_id
         self._log_new_params()
 
@@ -119,12 +127,13 @@ def lightning_logger() -> MLFlowLogger | bool:
 @contextlib.contextmanager
 def child_run(name: str, params: dict[str, Any]) -> Iterator[None]:
     """Open a run inside the active one and log its parameters; do nothing without an active run."""
-    if _active_run() is None:
+    parent = _active_run()
+    if parent is None:
         yield
         return
     import mlflow
 
-    with mlflow.start_run(run_name=name, nested=True):
+    with mlflow.start_run(run_name=name, experiment_id=parent.info.experiment_id, nested=True):
         mlflow.log_params(params)
         yield
 
@@ -137,15 +146,15 @@ def log_metrics(metrics: dict[str, float]) -> None:
         mlflow.log_metrics(metrics)
 
 
-def _open_experiment(config: TrackingConfig) -> None:
+def _experiment_id(config: TrackingConfig) -> str:
+    """Return the identifier of the experiment in the store of ``mlflow.yml``; create it if it is not there."""
     import mlflow
 
     mlflow.set_tracking_uri(config.tracking_uri)
-    if mlflow.get_experiment_by_name(config.experiment) is None:
-        # Another process may create it at this moment; any other failure comes back from set_experiment.
-        with contextlib.suppress(mlflow.MlflowException):
-            mlflow.create_experiment(config.experiment, artifact_location=config.artifacts)
-    mlflow.set_experiment(config.experiment)
+    # Creation also fails if another process creates it at this moment; other failures come back from the next line.
+    with contextlib.suppress(mlflow.MlflowException):
+        return mlflow.create_experiment(config.experiment, artifact_location=config.artifacts)
+    return mlflow.get_experiment_by_name(config.experiment).experiment_id
 
 
 def _active_run() -> Any:
