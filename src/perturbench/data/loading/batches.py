@@ -72,7 +72,8 @@ class DeviceBatches:
     """Data loader of cells that were copied to a device; batches are gathered on that device.
 
     The indices of a whole epoch are copied to the device at once. Batches have the same values as those of a
-    :class:`torch.utils.data.DataLoader` with the same sampler.
+    :class:`torch.utils.data.DataLoader` with the same sampler, but only counterfactuals have ``ids``: looking up names
+    costs as much as a small step, and training does not need them.
 
     Parameters
     ----------
@@ -91,10 +92,12 @@ class DeviceBatches:
 
     def __iter__(self) -> Iterator[Batch]:
         indices = self.dataset.indices(self.sampler.order(), self.sampler.match_seed)
-        ids, rows, on_device = self.dataset.cells.ids, indices.rows.numpy(), indices.to(self.dataset.cells.device)
+        rows, on_device = indices.rows.numpy(), indices.to(self.dataset.cells.device)
+        ids = self.dataset.cells.ids if isinstance(self.dataset, Counterfactual) else None
         for start in self.sampler.starts():
             part = slice(start, start + self.sampler.batch_size)
-            yield self.dataset.gather(on_device.part(part))._replace(ids=ids[rows[part]])
+            batch = self.dataset.gather(on_device.part(part))
+            yield batch if ids is None else batch._replace(ids=ids[rows[part]])
 
 
 def _rank_and_world_size() -> tuple[int, int]:

@@ -20,8 +20,10 @@ from perturbench.errors import PerturbenchError, listing, require_choice
 if TYPE_CHECKING:
     import anndata as ad
     import pandas as pd
+    import torch
 
     from perturbench.data.groups import Keys
+    from perturbench.data.types import Batch
 
 logger = logging.getLogger(__name__)
 PreloadToDevice = Literal["auto"] | bool
@@ -111,6 +113,12 @@ class PerturbationDataModule(L.LightningDataModule):
         preload = on_cuda and self.cells.fits(device) if self.preload_to_device == "auto" else self.preload_to_device
         self.cells.place(device if preload else None)
         self._pin_memory = on_cuda and not preload
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Return the batch as it is if it was gathered on the device; Lightning calls this method."""
+        if batch.perturbations.device == device:
+            return batch
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def pairs(self, part: Part) -> list:
         """Return the (state, perturbation) pairs of a part."""
