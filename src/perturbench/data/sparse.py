@@ -1,4 +1,4 @@
-"""Putting blocks of rows together without holding them twice."""
+"""Blocks of rows: their slices, and stacking them without holding them twice."""
 
 from __future__ import annotations
 
@@ -8,7 +8,16 @@ import numpy as np
 import scipy.sparse as sp
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
+
+
+def row_slices(n_rows: int, size: int) -> Iterator[slice]:
+    """Yield the slices of blocks of ``size`` rows; the last block may be shorter.
+
+    scikit-learn's ``gen_batches`` does the same, but takes seconds to import and refuses 0 rows.
+    """
+    for start in range(0, n_rows, size):
+        yield slice(start, min(start + size, n_rows))
 
 
 def stack_rows(blocks: Iterable[sp.csr_matrix], n_columns: int) -> sp.csr_matrix:
@@ -19,9 +28,9 @@ def stack_rows(blocks: Iterable[sp.csr_matrix], n_columns: int) -> sp.csr_matrix
     Parameters
     ----------
     blocks
-        Matrices ``(n_rows_of_the_block, n_columns)``; a generator is best, nobody else then keeps them.
+        Matrices ``(n_rows_of_the_block, n_columns)``. Pass a generator, so that the caller holds none of them.
     n_columns
-        Their width, which an empty sequence would not tell.
+        Number of columns, for the case that there are no blocks.
     """
     held = list(blocks)
     lengths = np.concatenate([[0], *(np.diff(block.indptr) for block in held)])

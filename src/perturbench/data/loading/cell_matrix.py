@@ -10,6 +10,7 @@ import scipy.sparse as sp
 import torch
 
 from perturbench.data.encoding import require_embedding
+from perturbench.data.sparse import row_slices
 
 if TYPE_CHECKING:
     import anndata as ad
@@ -54,9 +55,8 @@ class CellMatrix:
         self._placed = None
         if device is not None:
             placed = torch.empty(self.x.shape, dtype=torch.float32, device=device)
-            for start in range(0, len(placed), _ROWS):
-                block = placed[start : start + _ROWS]
-                block.copy_(self.rows(np.arange(start, start + len(block))))
+            for here in row_slices(len(placed), _ROWS):
+                placed[here].copy_(self.rows(np.arange(here.start, here.stop)))
             self._placed = placed
 
     def fits(self, device: torch.device) -> bool:
