@@ -1,4 +1,4 @@
-"""Everything that is wrong with curated cells is told at once."""
+"""All violations of the standard form are reported at once."""
 
 import anndata as ad
 import numpy as np
