@@ -126,7 +126,7 @@ class PruneOnValLoss(Callback):
         self.trial = trial
         self.protect = protect
 
-    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Report the loss and ask the pruner."""
         self.trial.report(float(trainer.callback_metrics["val_loss"]), trainer.current_epoch)
         if not self.protect and self.trial.should_prune():

@@ -1,7 +1,7 @@
 """Read h5ad files: first the annotation, then the counts of only those cells and genes that the steps keep.
 
-anndata reads the elements (``read_elem``, ``sparse_dataset``). The loop over blocks of rows and the joining of files are
-ours: ``anndata.experimental.read_lazy`` needs dask and xarray, and ``backed="r"`` loads all layers into memory.
+anndata reads the elements (``read_elem``, ``sparse_dataset``). The loop over blocks of rows and the joining of files
+are ours: ``anndata.experimental.read_lazy`` needs dask and xarray, and ``backed="r"`` loads all layers into memory.
 """
 
 from __future__ import annotations
