@@ -24,8 +24,8 @@ class CPA(PerturbationModel):
     ``z = z_basal + MLP(p) + sum_k MLP_k(c_k)`` over the covariates with more than one level, and ``x_hat = dec(z)``
     with isotropic Gaussian noise. Adversarial classifiers predict perturbation and covariates from ``z_basal``, and the
     encoder is trained to make them fail, so that ``z_basal`` contains neither. In training the encoder sees the
-    observed cell, at prediction the control cell. The model is the PerturBench paper's variant of CPA (Lotfollahi et al.
-    2023, doi:10.15252/msb.202211517).
+    observed cell, at prediction the control cell. The model is the PerturBench paper's variant of CPA (Lotfollahi et
+    al. 2023, doi:10.15252/msb.202211517).
 
     Parameters
     ----------

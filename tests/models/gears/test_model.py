@@ -260,7 +260,7 @@ def test_real_combinations(shared, tmp_path):
 
 @pytest.mark.parametrize("name", ["absent.tsv", None])
 def test_missing_file(module, name):
-    with pytest.raises(PerturbenchError, match=rf"'{name}' does not exist. GEARS needs a GO annotation: .*pkl"):
+    with pytest.raises(PerturbenchError, match=rf"'{name}' does not exist. GEARS needs a GO annotation, .*pkl"):
         build_model(GEARS, module.context, {"gene2go": name})._build_graphs(module)
 
 
