@@ -43,6 +43,8 @@ class BioLord(PerturbationModel):
         Learning rate and weight decay of the Adam optimizer.
     """
 
+    allows_cuda_graphs = True
+
     def __init__(
         self,
         context: Context,

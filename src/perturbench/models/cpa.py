@@ -66,6 +66,8 @@ class CPA(PerturbationModel):
         If ``adv_steps`` is below 2 with an adversary, which would then never be trained.
     """
 
+    allows_cuda_graphs = True
+
     def __init__(
         self,
         context: Context,

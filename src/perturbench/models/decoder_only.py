@@ -41,6 +41,8 @@ class DecoderOnly(PerturbationModel):
         If the decoder has no input: neither is used, or only covariates are and the data has none.
     """
 
+    allows_cuda_graphs = True
+
     def __init__(
         self,
         context: Context,

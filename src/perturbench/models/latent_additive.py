@@ -40,6 +40,8 @@ class LatentAdditive(PerturbationModel):
         Learning rate and weight decay of the Adam optimizer.
     """
 
+    allows_cuda_graphs = True
+
     def __init__(
         self,
         context: Context,

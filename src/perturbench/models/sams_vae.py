@@ -73,6 +73,7 @@ class SAMSVAE(PerturbationModel):
         If ``mask_prior_probability`` is not between 0 and 1.
     """
 
+    allows_cuda_graphs = True
     #: Number of training cells with each single perturbation, ``(n_perturbations,)``.
     n_training_cells: torch.Tensor
 
