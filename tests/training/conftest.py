@@ -4,6 +4,8 @@ import pytest
 from tests.models import small_models
 from tests.training import real_data
 
+from perturbench.training.saving import SaveLatest
+
 
 @pytest.fixture(scope="session")
 def cells():
@@ -15,6 +17,12 @@ def cells():
 def module():
     """The datamodule of the small screen; make another one with ``make_module`` to change it."""
     return small_models.small_module()
+
+
+@pytest.fixture
+def save_every_epoch(monkeypatch):
+    """Save the state of a training after every epoch, however long it takes, so that resumptions are predictable."""
+    monkeypatch.setattr(SaveLatest, "_save_if_due", lambda self, save, trainer, module: save(trainer, module))
 
 
 @pytest.fixture(scope="session", params=real_data.SETS)

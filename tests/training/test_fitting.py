@@ -95,6 +95,7 @@ def test_strategy_that_runs_the_command_again_is_refused(module):
         train("linear", module, devices=2, strategy="ddp")
 
 
+@pytest.mark.usefixtures("save_every_epoch")
 def test_resumed_training_continues_after_its_last_epoch(module, tmp_path):
     interrupt(module, tmp_path / "unfinished")
     again = Stop()
@@ -110,6 +111,7 @@ def test_resumed_training_continues_after_its_last_epoch(module, tmp_path):
         assert torch.equal(resumed["state_dict"][key], value)
 
 
+@pytest.mark.usefixtures("save_every_epoch")
 def test_training_may_be_interrupted_twice(module, tmp_path):
     interrupt(module, tmp_path / "unfinished", at=1)
     interrupt(module, tmp_path / "unfinished", at=3)
@@ -118,6 +120,7 @@ def test_training_may_be_interrupted_twice(module, tmp_path):
     assert again.epochs == [3]
 
 
+@pytest.mark.usefixtures("save_every_epoch")
 @pytest.mark.parametrize("at", [0, 2])
 def test_training_with_another_fingerprint_starts_over(module, tmp_path, at):
     interrupt(module, tmp_path / "unfinished", at=at)
@@ -126,6 +129,7 @@ def test_training_with_another_fingerprint_starts_over(module, tmp_path, at):
     assert again.epochs == [0, 1, 2, 3]
 
 
+@pytest.mark.usefixtures("save_every_epoch")
 def test_resumed_training_leaves_no_files(module, tmp_path):
     folder = tmp_path / "unfinished"
     interrupt(module, folder)
@@ -147,6 +151,7 @@ def test_without_a_folder_nothing_is_written(module, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("save_every_epoch")
 @pytest.mark.parametrize("left", [0, 100, -100, None])
 def test_training_with_a_damaged_state_starts_over(module, tmp_path, left):
     folder = tmp_path / "unfinished"
@@ -158,6 +163,7 @@ def test_training_with_a_damaged_state_starts_over(module, tmp_path, left):
     assert again.epochs == [0, 1, 2, 3]
 
 
+@pytest.mark.usefixtures("save_every_epoch")
 def test_keyboard_interrupt_can_be_resumed(module, tmp_path):
     handler = signal.getsignal(signal.SIGINT)
     try:
@@ -171,6 +177,7 @@ def test_keyboard_interrupt_can_be_resumed(module, tmp_path):
         signal.signal(signal.SIGINT, handler)
 
 
+@pytest.mark.usefixtures("save_every_epoch")
 def test_a_lower_learning_rate_survives_a_resumption(module, tmp_path, monkeypatch):
     """The epochs without improvement are counted before the state is saved, so a resumption gives the same weights."""
     import perturbench.models.base as base

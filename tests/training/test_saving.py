@@ -1,5 +1,6 @@
-"""Callbacks: how often the state of a training is saved."""
+"""How often the state of a training is saved."""
 
+import math
 import time
 
 import pytest
@@ -11,8 +12,8 @@ def test_slow_saves_are_thinned_out(module, tmp_path, monkeypatch):
         def on_save_checkpoint(self, trainer, pl_module, checkpoint):
             time.sleep(0.2)
 
-    monkeypatch.setattr("perturbench.training.callbacks._SLOW", 0.1)
-    monkeypatch.setattr("perturbench.training.callbacks._SHARE", 1e-6)
+    monkeypatch.setattr("perturbench.training.saving._FIRST_GUESS", math.inf)
+    monkeypatch.setattr("perturbench.training.saving.SHARE", 1e-6)
     with pytest.raises(RuntimeError, match="broken off"):
         run(module, tmp_path / "unfinished", StopAndSaveSlowly(at=3))
     again = Stop()
