@@ -142,6 +142,14 @@ def test_trainer_test_is_evaluate_of_predict(name, controls):
         assert logged[f"test_{key}"] == pytest.approx(value, abs=1e-6, nan_ok=True)
 
 
+def test_trainer_test_takes_metrics_of_cells(module):
+    model = trained("control")
+    model.test_metrics = ["rmse_average", "energy_pca"]
+    L.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False).test(model, module, verbose=False)
+    energy = model.test_scores.query("metric == 'energy_pca'")["value"]
+    assert np.isfinite(energy).all() and len(energy) == len(module.pairs("test"))
+
+
 def test_predicting_observed_batches_names_them(module):
     batch = module.observed("val")[:40]
     with torch.no_grad():

@@ -76,7 +76,7 @@ class ClosedFormModel(PerturbationModel):
     def on_fit_start(self) -> None:
         """Compute the model from the training cells, before the trainer's only epoch."""
         datamodule = self.trainer.datamodule  # type: ignore[attr-defined]
-        self.fit_pseudobulk(Pseudobulk.of(datamodule.adata, datamodule.groups, datamodule.rows["train"]))
+        self.fit_pseudobulk(Pseudobulk.from_adata(datamodule.adata, datamodule.groups, datamodule.rows["train"]))
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor | None:
         """Return no loss, because there is nothing to train."""

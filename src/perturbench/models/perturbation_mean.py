@@ -31,7 +31,7 @@ class PerturbationMean(ClosedFormModel):
 
     def fit_pseudobulk(self, pseudobulk: Pseudobulk) -> None:
         """Store code and mean effect of each training perturbation, and the mean response of each state."""
-        effects = pseudobulk.over_states()
+        effects = pseudobulk.mean_effects()
         self.store_buffers(
             conditions=multi_hot(list(effects), self.training_record),  # type: ignore[arg-type]
             effects=np.array(list(effects.values())),
