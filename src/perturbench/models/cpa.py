@@ -161,7 +161,7 @@ class CPA(PerturbationModel):
         if not adversary:
             return generator
         # No scheduler for the adversary: val_loss does not measure it.
-        return generator, {"optimizer": torch.optim.Adam(adversary, lr=self.lr, weight_decay=self.wd)}
+        return generator, {"optimizer": self.adam(adversary)["optimizer"]}
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Train either the autoencoder or the adversary on this batch; the other's weights stay fixed."""
