@@ -83,11 +83,16 @@ class PreparedSteps:
 
     def _step(self, optimizer: Any, loss: Callable[[Batch], Losses], batch: Batch) -> tuple[tuple[str, ...], Any]:
         prepared = self._prepared(loss)
+        if prepared is loss:
+            return _gradients(self._model, optimizer, loss, batch)
+        devices = [batch.perturbations.device] if batch.perturbations.is_cuda else []
+        states = torch.get_rng_state(), [torch.cuda.get_rng_state(device) for device in devices]
         try:
             return _gradients(self._model, optimizer, prepared, batch)
-        except Exception as error:
-            if prepared is loss:
-                raise
+        except Exception as error:  # whatever a compiler raises: the loss itself may be fine
+            torch.set_rng_state(states[0])  # the attempt may have drawn some
+            for device, state in zip(devices, states[1], strict=True):
+                torch.cuda.set_rng_state(state, device)
             step = _gradients(self._model, optimizer, loss, batch)
             self._losses[getattr(loss, "__func__", loss)] = None
             logger.warning("%s cannot be compiled and runs without: %s", _name_of(loss), str(error).splitlines()[0])
