@@ -89,7 +89,7 @@ class PreparedSteps:
         states = torch.get_rng_state(), [torch.cuda.get_rng_state(device) for device in devices]
         try:
             return _gradients(self._model, optimizer, prepared, batch)
-        except Exception as error:  # whatever a compiler raises: the loss itself may be fine
+        except Exception as error:  # noqa: BLE001  a compiler may raise anything, and the loss itself may be fine
             torch.set_rng_state(states[0])  # the attempt may have drawn some
             for device, state in zip(devices, states[1], strict=True):
                 torch.cuda.set_rng_state(state, device)
