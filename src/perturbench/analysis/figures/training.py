@@ -27,7 +27,7 @@ def plot_training(losses: Mapping[str, Mapping[str, pd.DataFrame]]) -> go.Figure
     Parameters
     ----------
     losses
-        Losses of each model and seed: ``epoch``, ``train_loss``, ``val_loss``, and the terms of a loss that has several,
+        ``train_<term>`` and ``val_<term>``; terms are hidden until they are clicked in the legend.
         ``train_<term>`` and ``val_<term>``. Terms are hidden until they are clicked in the legend.
     """
     if not losses:
