@@ -34,7 +34,7 @@ class InputHooks:
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
         """Check the metrics' names, and the run's free inputs with the command that makes each."""
         if "params:evaluation" in pipeline.inputs():
-            from perturbench.pipelines.evaluation.nodes import configured_metrics
+            from perturbench.pipelines.metrics import configured_metrics
 
             configured_metrics(catalog.load("params:evaluation"))
         for name in _EDITED & pipeline.all_outputs():

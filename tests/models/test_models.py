@@ -29,6 +29,7 @@ from perturbench.models import (
     Ridge,
 )
 from perturbench.preprocessing import prepare
+from perturbench.provenance import Stamp
 from perturbench.training.checkpoints import build_model, load_model
 from perturbench.training.fitting import fit
 from perturbench.training.prediction import predict
@@ -520,8 +521,8 @@ class Stop(Callback):
 
 
 class TestResume:
-    def run(self, module, folder, stop, fingerprint="a", name="linear", **options):
-        options = {"max_epochs": 4, "resume_dir": folder, "fingerprint": fingerprint} | options
+    def run(self, module, folder, stop, task="a", name="linear", **options):
+        options = {"max_epochs": 4, "resume_dir": folder, "stamp": Stamp.make(task)} | options
         return train(name, module, callbacks=[stop], **options)
 
     def interrupt(self, module, folder, at=2, **options):
@@ -553,7 +554,7 @@ class TestResume:
     def test_other_training_starts_over(self, module, tmp_path, at):
         self.interrupt(module, tmp_path / "unfinished", at=at)
         again = Stop()
-        self.run(module, tmp_path / "unfinished", again, fingerprint="b")
+        self.run(module, tmp_path / "unfinished", again, task="b")
         assert again.epochs == [0, 1, 2, 3]
 
     def test_a_state_that_takes_long_to_save_is_not_saved_after_each_epoch(self, module, tmp_path, monkeypatch):

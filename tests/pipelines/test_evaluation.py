@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from perturbench.analysis.score_table import model_and_seed
 from perturbench.config.sections import (
     DataConfig,
     EmbeddingConfig,
@@ -11,9 +12,10 @@ from perturbench.config.sections import (
     SplitterConfig,
 )
 from perturbench.errors import PerturbenchError
-from perturbench.pipelines.evaluation.nodes import evaluate_predictions, model_and_seed, rank_models
+from perturbench.pipelines.evaluation.nodes import evaluate_predictions, rank_models
 from perturbench.pipelines.preprocessing.nodes import prepare_cells
 from perturbench.pipelines.splitting.nodes import assign_split
+from perturbench.provenance import Stamp
 
 DATA = DataConfig(dataset="x", source={"path": "x"})
 SETTINGS = EvaluationConfig()
@@ -69,7 +71,7 @@ def test_only_what_changed_is_evaluated(task):
     prepared = task[0]
     test = prepared[(split["split"] == "test").to_numpy()].copy()
     again, log, _ = evaluate((prepared, split), {"a/seed0": test}, {"a/seed0": scores["a/seed0"]})
-    assert log["reason"].tolist() == ["changed: prediction, reference"]
+    assert log["reason"].tolist() == ["changed: prediction; split"]
 
 
 def test_a_refused_prediction_does_not_stop_the_others(task):
@@ -112,7 +114,7 @@ def test_scores_are_long(task):
     frame = scores["a/seed0"]
     assert list(frame.columns) == ["model", "seed", "metric", "perturbation", "cell_type", "value"]
     assert frame["seed"].dtype == pd.Int64Dtype()
-    assert frame.attrs["perturbench"]["task"] == "mine"
+    assert Stamp.read(frame.attrs).task == "mine"
 
 
 def test_similarities_are_of_what_was_evaluated_now(task):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,7 @@ from perturbench.analysis.metrics.registry import resolve_metrics
 from perturbench.data.groups import Groups, Keys
 from perturbench.data.labels import align_split, evaluation_rows
 from perturbench.errors import PerturbenchError, require_choice
-from perturbench.provenance import KEY
+from perturbench.provenance import Stamp
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,7 +64,13 @@ class Evaluator:
                     f"project: kedro run --pipelines=ingestion,splitting,preprocessing --params=task:{self.task}"
                 )
         prepared = ad.read_h5ad(cells)
-        stored = json.loads(prepared.uns[KEY]["keys"])
+        stamp = Stamp.read(prepared.uns)
+        if stamp is None:
+            raise PerturbenchError(
+                f"'{cells}' was not prepared by this version of perturbench. Prepare the cells again in the project: "
+                f"kedro run --pipeline=preprocessing --params=task:{self.task}"
+            )
+        stored = stamp.settings["keys"]
         self.keys = Keys(**{**stored, "covariates": tuple(stored["covariates"])})
         labels = align_split(pd.read_parquet(split)["split"], prepared.obs_names)
         groups = Groups.from_obs(prepared.obs, self.keys)

@@ -6,7 +6,7 @@ import anndata as ad
 import pandas as pd
 
 from perturbench.config.sections import DataConfig, PredictionConfig, QueriesConfig, TrainerConfig
-from perturbench.pipelines.inputs import make_datamodule
+from perturbench.pipelines.datamodule import make_datamodule
 
 
 def write_template(
