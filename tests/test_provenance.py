@@ -20,9 +20,16 @@ from perturbench.config.sections import (
     TrainerConfig,
 )
 from perturbench.datasets import AnnDataDataset, CheckpointDataset, ParquetDataset
+from perturbench.errors import PerturbenchError
 from perturbench.pipelines.code import data_code, prediction_code, score_code, training_code
 from perturbench.pipelines.metrics import configured_metrics
-from perturbench.pipelines.stamps import score_stamp, search_stamp, training_stamp
+from perturbench.pipelines.stamps import (
+    current_inputs,
+    require_current_checkpoint,
+    score_stamp,
+    search_stamp,
+    training_stamp,
+)
 from perturbench.provenance import KEY, Stamp, modules_behind
 
 MODELS = {
@@ -258,6 +265,23 @@ def test_a_study_is_of_everything_that_its_trials_depend_on():
     assert stamp(space={"lr": {"low": 1}}).differences(stamp()) == ["search space: lr ({'low': 1}, was {})"]
     assert "objective: rmse_average (2.0, was 1.0)" in stamp(rmse_average=2.0).differences(stamp())
     assert {"model", "training", "prediction", "metrics", "scoring"} < set(stamp().code)
+
+
+def test_a_checkpoint_of_other_code_is_used_with_a_warning(caplog):
+    cells = ad.AnnData(np.ones((2, 3)), obs={"condition": ["a", "b"]})
+    split = pd.DataFrame({"split": ["train", "test"]}, index=cells.obs_names)
+    target, inputs = "perturbench.models.ridge.Ridge", current_inputs(cells, split)
+    run = {"task": "demo", "model": "ridge", "seed": 1}
+    stamp = training_stamp(inputs, DATA, TrainerConfig(), target, {}, **run)
+    assert require_current_checkpoint({KEY: stamp.text()}, cells, split) == stamp
+    assert not caplog.records
+    other = stamp.extend(code={"model": "other"})
+    assert require_current_checkpoint({KEY: other.text()}, cells, split) == other
+    assert "changed since the checkpoint was trained: code of the model. If that matters" in caplog.text
+    assert "--params=task:demo,model:ridge,seed:1" in caplog.text
+    for checkpoint, message in [({}, "has no stamp"), ({KEY: stamp.text()}, "which changed: split")]:
+        with pytest.raises(PerturbenchError, match=message):
+            require_current_checkpoint(checkpoint, cells, split[::-1])
 
 
 def test_a_checkpoint_depends_on_no_number_of_workers_and_on_the_rest():

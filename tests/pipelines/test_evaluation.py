@@ -88,6 +88,46 @@ def test_a_refused_prediction_does_not_stop_the_others(task):
         evaluate(task, {"broken": broken})
 
 
+def unreadable():
+    raise TypeError("no such type")
+
+
+def test_what_no_check_foresees_refuses_only_its_prediction(task):
+    prepared, split, *_, truth = task
+    settings = (prepared, split, DATA, PredictionConfig(), SETTINGS, "mine")
+    scores, log, _, _ = evaluate_predictions({"good": lambda: truth, "odd": unreadable}, {}, *settings)
+    assert list(scores) == ["good"]
+    assert log.set_index("prediction").loc["odd", "reason"] == "it cannot be scored: TypeError: no such type"
+
+
+def test_scores_that_cannot_be_read_are_computed_again(task):
+    prepared, split, *_, truth = task
+    settings = (prepared, split, DATA, PredictionConfig(), SETTINGS, "mine")
+
+    def torn():
+        raise OSError("torn")
+
+    for known, reason in [(torn, "cannot be read"), (pd.DataFrame, "have no stamp that can be read")]:
+        scores, log, _, _ = evaluate_predictions({"a": lambda: truth}, {"a": known}, *settings)
+        assert list(scores) == ["a"]
+        assert log["reason"].tolist() == [f"the earlier scores {reason}"]
+
+
+def test_a_prediction_of_other_cells_is_refused_with_its_command(task):
+    truth = task[-1]
+    made_by = Stamp.make("mine", "cpa", 1, inputs={"cells": "other"}, settings={"prediction": {"part": "val"}})
+    stamped = truth.copy()
+    stamped.uns["perturbench"] = made_by.extend(settings={"hyperparameters": {"lr": 1}}, command="kedro run").text()
+    _, log, _ = evaluate(task, {"cpa/seed1": stamped, "mine": truth})
+    row = log.set_index("prediction").loc["cpa/seed1"]
+    assert row["status"] == "refused"
+    assert (
+        "this evaluation: cells; prediction settings: part (test, was val) changed since it was made" in row["reason"]
+    )
+    assert row["reason"].endswith("kedro run --pipeline=modeling --params=task:mine,model:cpa,seed:1")
+    assert (row["hyperparameters"], row["command"]) == ('{"lr": 1}', "kedro run")
+
+
 def test_leaderboard_of_seeds(task):
     truth = task[-1]
     scores, log, anchors = evaluate(task, {"perfect/seed0": truth, "perfect/seed1": truth})

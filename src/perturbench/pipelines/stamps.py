@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ from perturbench.provenance import (
 if TYPE_CHECKING:
     from perturbench.analysis.metrics.registry import Metric
 
+logger = logging.getLogger(__name__)
 _EMBEDDING = "embedding "
 #: Parameters of the data section that say where the data comes from, and not what it is.
 _ORIGIN = {"source", "card"}
@@ -163,7 +165,7 @@ def score_stamp(
 
 
 def require_current_checkpoint(checkpoint: Mapping[str, Any], prepared: ad.AnnData, split: pd.DataFrame) -> Stamp:
-    """Return the stamp of a checkpoint.
+    """Return the stamp of a checkpoint; log a warning if the code that trained it changed since.
 
     Raises
     ------
@@ -179,6 +181,7 @@ def require_current_checkpoint(checkpoint: Mapping[str, Any], prepared: ad.AnnDa
             f"the checkpoint does not belong to these data, which changed: {'; '.join(changed)}. Train again: "
             f"{_modeling_command(stamp, stamp.task)}"
         )
+    _warn_of_other_code(stamp)
     return stamp
 
 
@@ -216,6 +219,16 @@ def stamp_text(container: Mapping[Any, Any]) -> str:
     """Return the stamp of cells or of a table as text, empty if there is none."""
     text = container.get(KEY, "")
     return text if isinstance(text, str) else ""
+
+
+def _warn_of_other_code(trained: Stamp) -> None:
+    now = Stamp.make(code=training_code(trained.settings["model"]["class"]))
+    if changed := now.differences(Stamp.make(code=trained.code)):
+        logger.warning(
+            "changed since the checkpoint was trained: %s. If that matters, train again: %s",
+            "; ".join(changed),
+            _modeling_command(trained, trained.task),
+        )
 
 
 def _evaluated_part(prediction: PredictionConfig) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
 PACKAGE = "perturbench"
 _SOURCE = Path(__file__).parents[1]
@@ -45,7 +45,8 @@ def modules_behind(roots: Iterable[str], within: Iterable[str], source: Path | N
     Files by the dotted names of their modules.
     """
     source, roots = source or _SOURCE, list(roots)
-    followed = {*within, *(name for root in roots for name in _neighbours(root))}
+    followed = {*within, *(name for top in {root.partition(".")[0] for root in roots} for name in _neighbours(top))}
+    tops = {name.partition(".")[0] for name in followed}
     found: dict[str, Path] = {}
     left = roots
     while left:
@@ -53,7 +54,7 @@ def modules_behind(roots: Iterable[str], within: Iterable[str], source: Path | N
         path = None if name in found else _file_of(name, source)
         if path is not None:
             found[name] = path
-            left += [other for other in _imports_of(name, path, source) if _is_inside(other, followed)]
+            left += [other for other in _imports_of(name, path, source, tops) if _is_inside(other, followed)]
     return found
 
 
@@ -70,9 +71,8 @@ def _is_inside(name: str, packages: Iterable[str]) -> bool:
     return any(name == package or name.startswith(f"{package}.") for package in packages)
 
 
-def _neighbours(root: str) -> set[str]:
-    """Return the top-level packages of a user's own that belong to a module of his."""
-    top = root.partition(".")[0]
+def _neighbours(top: str) -> set[str]:
+    """Return the top-level packages whose code belongs to that of a top-level package, or file, of the user."""
     place = None if top == PACKAGE else _top_level(top)
     if place is None:
         return set()
@@ -106,12 +106,14 @@ def _file_of(name: str, source: Path) -> Path | None:
     return next((path for path in candidates if path.is_file()), None)
 
 
-def _imports_of(name: str, path: Path, source: Path) -> Iterator[str]:
-    """Yield the modules that a module imports; for a package, also those that its stub names."""
+def _imports_of(name: str, path: Path, source: Path, tops: Collection[str]) -> Iterator[str]:
+    """Yield the modules of some top-level packages that a module imports; for a package, also those of its stub."""
     for file in _faces(path) if path.name == "__init__.py" else [path]:
         package = name if path.name == "__init__.py" else name.rpartition(".")[0]
         for statement in _statements(file):
             module = _absolute(statement, package)
+            if module.partition(".")[0] not in tops:
+                continue
             if not statement.names:
                 yield module
             for item in statement.names:

@@ -1,4 +1,4 @@
-"""What a trial of the search does."""
+"""The objective of the search: train with a trial's hyperparameters and judge the result."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 @dataclass
 class Objective:
-    """Train with a trial's hyperparameters and judge on the validation part, in an MLflow run of its own.
+    """Train with a trial's hyperparameters and judge the model on the validation part, in an MLflow run of its own.
 
     Attributes
     ----------
     datamodule, trainer, model_target, seed
-        What is trained, on what, and how.
+        The data, the settings of the training, the class of the model and the seed.
     weights
-        Of the metrics that are summed, by name.
+        Weights by name of the metrics, whose weighted sum is the value of a trial.
     fixed, space
         Hyperparameters that are not searched, and the search space of the others.
     """
