@@ -102,7 +102,7 @@ EVERY_MODEL, EVERY_SCORE = each(MODELS, "model"), each(METRICS, "scoring")
         ("training/callbacks.py", each(MODELS, "training")),
         ("data/loading/matching.py", each(MODELS, "data loading")),
         ("data/groups.py", each(MODELS, "data loading") | EVERY_SCORE),
-        ("data/group_sums.py", each(MODELS, "data loading") | EVERY_SCORE),
+        ("data/group_sums.py", each(["control", "additive", "gears.model"], "data loading") | EVERY_SCORE),
         ("analysis/evaluation.py", EVERY_SCORE),
         ("analysis/profiles/reference.py", EVERY_SCORE),
         ("analysis/metrics/registry.py", each(METRICS, "metrics")),
