@@ -54,9 +54,18 @@ class LayeredConfigLoader(OmegaConfigLoader):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._base = self._env = None
+        self._parameter_files: tuple[Any, ...] | None = None
         OmegaConf.register_resolver("params", self._select_param, replace=True)
         OmegaConf.register_resolver("root", self._project_path, replace=True)
         OmegaConf.register_resolver("stem", lambda path: Path(path).stem, replace=True)
+
+    def _read_raw_config(self, key: str) -> tuple[Any, ...]:
+        """Read the parameters' files once per loader, as the catalog and the run both need them; private in Kedro."""
+        if key != "parameters":
+            return super()._read_raw_config(key)
+        if self._parameter_files is None:
+            self._parameter_files = super()._read_raw_config(key)
+        return self._parameter_files
 
     def _resolve_from_raw_config(self, key: str, base_configs: Any, env_configs: Any, *rest: Any) -> dict[str, Any]:
         """Intercept parameters only; private in Kedro 1.7, which is why Kedro is pinned and this is tested."""
@@ -64,7 +73,8 @@ class LayeredConfigLoader(OmegaConfigLoader):
             if key != "globals":
                 _ = self._params  # a mistake in the parameters is told here, not wrapped by a resolver that needs them
             return super()._resolve_from_raw_config(key, base_configs, env_configs, *rest)
-        self._base, self._env = _merge_files(base_configs), _merge_files(env_configs)
+        if self._base is None:
+            self._base, self._env = _merge_files(base_configs), _merge_files(env_configs)
         return self._selected(self.runtime_params or {})
 
     def of_every_task(self) -> dict[str, dict[str, Any]]:
@@ -233,4 +243,4 @@ def _spelled(value: Any) -> str:
 
 
 def _merge_files(configs: dict[Any, DictConfig]) -> DictConfig:
-    return OmegaConf.merge({}, *(configs[path] for path in sorted(configs)))
+    return OmegaConf.unsafe_merge({}, *(configs[path] for path in sorted(configs)))

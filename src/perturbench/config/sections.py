@@ -260,6 +260,7 @@ class TrainerConfig(Section):
     strategy: str = "auto"
     precision: str = "32-true"
     gradient_clip_val: float | None = Field(None, gt=0)
+    compile: Literal["auto"] | bool = "auto"
     log_every_n_epochs: int = Field(10, ge=1)
 
     def fit_arguments(self) -> dict[str, Any]:

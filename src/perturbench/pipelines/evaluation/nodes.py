@@ -53,7 +53,7 @@ def rank_models(
 
     There are two tables of tests: between the models, and of each model against the baseline.
     """
-    from perturbench.analysis.anchors import NULL
+    from perturbench.analysis.anchors import BASELINE
     from perturbench.analysis.inference.uncertainty import compare_with_baseline, paired_tests
     from perturbench.analysis.leaderboard import leaderboard
     from perturbench.analysis.score_table import per_state
@@ -61,5 +61,5 @@ def rank_models(
     metrics, valid = configured_metrics(evaluation), valid_scores(scores, evaluation_log)
     board = leaderboard(valid, metrics, anchor_scores)
     anchors = leaderboard(anchor_scores, metrics, anchor_scores)
-    against_baseline = compare_with_baseline(valid, anchor_scores[anchor_scores["model"] == NULL])
+    against_baseline = compare_with_baseline(valid, anchor_scores[anchor_scores["model"] == BASELINE])
     return board, anchors, paired_tests(valid), against_baseline, per_state(valid)
