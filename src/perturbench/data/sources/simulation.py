@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from perturbench.data.sparse import stack_rows
+from perturbench.data.sparse import row_slices, stack_rows
 from perturbench.errors import PerturbenchError
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def simulate(
     size = max(1, _BLOCK_VALUES // n_genes)
     blocks = (
         _draw_counts(rng, level[state[here]] + shift[condition[here]], depth[here], noise)
-        for here in (slice(start, start + size) for start in range(0, n_cells, size))
+        for here in row_slices(n_cells, size)
     )
     x = stack_rows(blocks, n_genes)
     names = ["control", *singles, *doubles]

@@ -34,7 +34,7 @@ def search(
     model: str,
     seed: int,
 ) -> pd.DataFrame:
-    """Begin, resume or help with the study of a model on a task; return its trials."""
+    """Start or resume the search for a model on a task, or join its workers; return all trials."""
     from perturbench.analysis.metrics.registry import resolve_metrics
 
     require_searchable(model, hparams, search_space)
@@ -74,7 +74,7 @@ def choose(trials: pd.DataFrame, task: str, model: str) -> dict[str, Any]:
 
 
 def plot_history(trials: pd.DataFrame, title: str, model: str) -> go.Figure:
-    """Draw the objective of the trials, in their order."""
+    """Draw the objective over the trials."""
     from perturbench.tuning.results import plot_history as draw
 
     return draw(trials, f"{title}: search of {model}")

@@ -25,7 +25,7 @@ def require_searchable(model: str, hparams: Mapping[str, Any], search_space: Map
     if not search_space:
         raise PerturbenchError(f"model '{model}' has no search_space in its YAML; there is nothing to search.")
     if unknown := sorted(set(search_space) - set(hparams)):
-        raise PerturbenchError(f"search_space names no hyperparameters of '{model}': {listing(unknown)}.")
+        raise PerturbenchError(f"search_space names hyperparameters that '{model}' does not have: {listing(unknown)}.")
 
 
 def run_search(
@@ -50,17 +50,16 @@ def run_search(
 
     from perturbench.tuning.results import trials_table
     from perturbench.tuning.search_space import distributions, searched_part
-    from perturbench.tuning.storage import open_storage
+    from perturbench.tuning.storage import set_up_storage
     from perturbench.tuning.study import queue_start, run_trials
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     start = searched_part(hparams, distributions(objective.space))
-    with open_storage(hpo.storage, hpo.heartbeat) as storage:
-        with storage.turn():
-            study = _open_study(storage.storage, stamp, hpo.n_startup_trials, warmup)
-            queue_start(study, hparams, start, hpo.n_trials)
-        run_trials(study, storage, objective, hpo.n_trials, hpo.n_startup_trials, objective.seed)
-        return trials_table(study), study.study_name
+    with set_up_storage(hpo.storage, hpo.heartbeat) as storage:
+        study = _open_study(storage, stamp, hpo.n_startup_trials, warmup)
+        queue_start(study, hparams, start)
+    run_trials(study, storage, objective, hpo.n_trials, hpo.n_startup_trials, objective.seed)
+    return trials_table(study), study.study_name
 
 
 def _open_study(storage: Any, stamp: Stamp, n_startup_trials: int, warmup: int) -> optuna.Study:
