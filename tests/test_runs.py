@@ -16,6 +16,7 @@ from pandas.testing import assert_frame_equal
 from tests.projects import TINY
 
 from perturbench.errors import PerturbenchError
+from perturbench.provenance import Stamp
 
 
 def test_whole_chain_on_the_embedded_data(run):
@@ -25,10 +26,10 @@ def test_whole_chain_on_the_embedded_data(run):
     assert board["model"].tolist() == ["latent_additive"]
     assert json.loads((data / "01_raw/demo.json").read_text())["sha256"].startswith("d0f31e5b")
     predicted = ad.read_h5ad(data / "07_model_output/demo/latent_additive/seed0.h5ad")
-    assert predicted.uns["perturbench"]["seed"] == 0
+    assert Stamp.read(predicted.uns).seed == 0
     assert predicted.n_vars == 103
     checkpoint = torch.load(data / "06_models/demo/latent_additive/seed0.ckpt", weights_only=True)
-    assert checkpoint["perturbench"]["inputs"]["split"]
+    assert Stamp.read(checkpoint).inputs["split"]
     report = (data / "08_reporting/demo/report.html").read_text()
     assert "latent_additive" in report
     assert not list(data.rglob("*.unfinished")), "nothing of a finished training is left"
@@ -192,15 +193,17 @@ def test_what_was_made_from_another_split_is_refused(run):
     other = {**TINY, "splitter": {**TINY["splitter"], "seed": 7}}
     run("splitting", "preprocessing", **other)
     with pytest.raises(
-        PerturbenchError, match=r"made from another split .* predict again: kedro run --pipeline=modeling"
+        PerturbenchError, match=r"this evaluation: split changed since .* Predict again: kedro run --pipeline=modeling"
     ):
         run("evaluation", **other)
-    with pytest.raises(PerturbenchError, match="the checkpoint was trained on another split; train again"):
+    with pytest.raises(
+        PerturbenchError, match=r"the checkpoint does not belong to these data, which changed: split\. Train again"
+    ):
         predict_only(run, **other, model="linear_additive")
     run("modeling", "evaluation", **other, model="linear_additive")
     assert board.read_text() != first
     run("preprocessing", **{**other, "preprocessing": {"target_sum": 100}})
-    with pytest.raises(PerturbenchError, match="made from another prepared"):
+    with pytest.raises(PerturbenchError, match="this evaluation: cells changed since"):
         run("evaluation", **other)
 
 

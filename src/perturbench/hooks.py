@@ -1,4 +1,4 @@
-"""Project hooks: missing inputs are explained, the leaderboard ends a run, tracking is completed."""
+"""Project hooks: explain missing inputs, print the leaderboard at the end of a run, complete the tracking."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 class ProjectHooks:
-    """Make modules in the project's folder importable: models and metrics of the user's own."""
+    """Make the user's own models and metrics importable from the project's folder."""
 
     @hook_impl
     def after_context_created(self, context: Any) -> None:
-        """Add the folder, after everything that is installed."""
+        """Append the folder to the path, after everything that is installed."""
         if str(context.project_path) not in sys.path:
             sys.path.append(str(context.project_path))
 
@@ -33,9 +33,9 @@ class InputHooks:
 
     @hook_impl
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
-        """Check the metrics' names, and the run's free inputs with the command that makes each."""
+        """Refuse unknown metrics and missing inputs; name the command that makes each input."""
         if "params:evaluation" in pipeline.inputs():
-            from perturbench.pipelines.evaluation.nodes import configured_metrics
+            from perturbench.pipelines.metrics import configured_metrics
 
             configured_metrics(catalog.load("params:evaluation"))
         for name in _EDITED & pipeline.all_outputs():
@@ -55,11 +55,11 @@ class InputHooks:
 
 
 class SummaryHooks:
-    """Print the leaderboard, and where more is to be seen, at the end of a run that made it."""
+    """Print the leaderboard and the paths of reports and predictions at the end of the run that made them."""
 
     @hook_impl
     def after_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
-        """Print."""
+        """Print what the run made."""
         outputs = pipeline.all_outputs()
         if "leaderboard" in outputs:
             from perturbench.analysis.leaderboard import print_leaderboard
@@ -137,7 +137,7 @@ _STAGES = (
     *("ingestion", "splitting", "preprocessing", "modeling", "evaluation", "reporting"),
     *("hpo", "template", "prediction"),
 )
-#: What a pipeline makes for the user to edit, and never overwrites.
+#: Files that a pipeline makes for the user to edit. They are never overwritten.
 _EDITED = {"query_table"}
 
 

@@ -18,6 +18,7 @@ from perturbench.datasets import (
     ParquetDataset,
     TableDataset,
 )
+from perturbench.provenance import Stamp
 
 
 def cells(n=20):
@@ -104,7 +105,7 @@ def test_an_interrupted_save_leaves_the_old_file(tmp_path, dataset, good, bad):
 
 def test_parquet_keeps_provenance(tmp_path):
     table = pd.DataFrame({"a": [1]})
-    table.attrs["perturbench"] = {"task": "demo"}
+    table.attrs["perturbench"] = Stamp.make("demo").text()
     dataset = ParquetDataset(filepath=str(tmp_path / "x.parquet"))
     dataset.save(table)
     assert dataset.load().attrs == table.attrs

@@ -19,7 +19,7 @@ def cluster():
     running.shutdown()
 
 
-def test_cells_run_on_the_cluster_and_failures_are_told(cluster, kedro):
+def test_runs_are_run_on_the_cluster_and_failures_are_told(cluster, kedro):
     given = ["--models=control,latent_additive_scgpt,mean_response", f"--address={cluster.address}", "--env=test"]
     result = kedro("benchmark", *given, check=False)
     assert result.returncode == 1
@@ -30,12 +30,12 @@ def test_cells_run_on_the_cluster_and_failures_are_told(cluster, kedro):
     assert (kedro.root / "data/08_reporting/demo/report.html").is_file()
 
 
-def test_cells_take_gpus_and_are_told_to_wait_for_them(cluster, tmp_path, capfd):
+def test_runs_take_gpus_and_are_told_to_wait_for_them(cluster, tmp_path, capfd):
     cluster.add_node(num_cpus=1, num_gpus=1)
     jobs = [Job(f"x{i}", ("--version",), tmp_path, tmp_path / f"x{i}.log") for i in range(2)]
     ended = list(run_on_ray(jobs, cluster.address, gpus=0.5))
     assert {job.name: outcome.code for job, outcome in ended} == {"x0": 0, "x1": 0}
-    assert "cells wait" not in capfd.readouterr().err
+    assert "runs wait" not in capfd.readouterr().err
     running = run_on_ray(jobs, cluster.address, gpus=2)
     pool = ThreadPoolExecutor(1)
     waiting = pool.submit(next, running)

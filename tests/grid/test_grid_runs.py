@@ -13,8 +13,8 @@ import pytest
 from click.testing import CliRunner
 
 from perturbench.cli import benchmark
-from perturbench.grid.cells import read_stamp
 from perturbench.grid.processes import _PARENT
+from perturbench.grid.runs import read_stamp
 
 SCREEN = {"n_cells": 600, "n_genes": 30, "n_states": 2, "n_singles": 6, "n_doubles": 3}
 SIMULATION = ",".join(f"data.source.simulation.{name}:{value}" for name, value in SCREEN.items())
@@ -49,7 +49,7 @@ class Grid:
         return result.output
 
     def wait_for(self, process, name):
-        """Wait until a cell has been started."""
+        """Wait until a run has been started."""
         for _ in range(2400):
             if (self.reports / f"logs/{name}.log").exists():
                 return
@@ -63,7 +63,7 @@ class Grid:
 
 
 def states(text):
-    """Return the state that each cell of a grid ended in."""
+    """Return the state that each run of a grid ended in."""
     ended = [line.split("] simulated/")[1] for line in text.splitlines() if "] simulated/" in line]
     return {line.partition("/")[0]: line.partition(": ")[2].partition(" (")[0] for line in ended}
 
@@ -83,7 +83,7 @@ def test_a_killed_grid_goes_on_and_what_changed_runs_again(grid):
     # Another default of one model.
     (grid.root / "conf/local/parameters.yml").write_text("models: {ridge: {defaults: {penalty: 1.0}}}\n")
     text = grid.run()
-    assert "simulated/ridge/seed0: changed: parameters, hyperparameters" in text
+    assert "simulated/ridge/seed0: stale: hyperparameters: penalty (1.0, was 0.1)" in text
     assert states(text) == {"control": "up to date", "ridge": "done"}
     assert grid.evaluated() == {
         "control/seed0": "up to date: nothing changed",
@@ -94,11 +94,11 @@ def test_a_killed_grid_goes_on_and_what_changed_runs_again(grid):
     checkpoint = grid.root / "data/06_models/simulated/ridge/seed0.ckpt"
     trained = checkpoint.stat().st_mtime_ns
     text = grid.run(params=f"{PARAMS},prediction.max_control_cells:20")
-    assert "simulated/ridge/seed0: changed: prediction settings" in text
+    assert "simulated/ridge/seed0: stale: prediction settings: max_control_cells (20, was 1000)" in text
     assert set(states(text).values()) == {"done"}
     assert checkpoint.stat().st_mtime_ns == trained
     predicted = grid.root / "data/07_model_output/simulated/ridge/seed0.h5ad"
-    assert "prediction.max_control_cells:20" in read_stamp(predicted)["command"]
+    assert "prediction.max_control_cells:20" in read_stamp(predicted).command
     assert "up to date" in grid.run(params=f"{PARAMS},prediction.max_control_cells:20")
 
     # A checkpoint that is newer than the prediction may be another one.
@@ -108,35 +108,35 @@ def test_a_killed_grid_goes_on_and_what_changed_runs_again(grid):
     assert checkpoint.stat().st_mtime_ns < predicted.stat().st_mtime_ns
 
     text = grid.run(params=f"{PARAMS},splitter.seed:7")
-    assert "simulated: making the data" in text
+    assert "simulated: making the data (stale: splitter: seed (7, was 42))" in text
     for model in ("control", "ridge"):
-        assert f"simulated/{model}/seed0: changed: split" in text
+        assert f"simulated/{model}/seed0: stale: split" in text
     assert set(states(text).values()) == {"done"}
-    assert set(grid.evaluated().values()) == {"evaluated: changed: prediction, reference"}
+    assert set(grid.evaluated().values()) == {"evaluated: changed: prediction; split"}
 
 
-def test_cells_end_with_a_grid_that_is_killed_alone(grid):
+def test_runs_end_with_a_grid_that_is_killed_alone(grid):
     process = grid.start()
     grid.wait_for(process, "control-seed0")
-    cells = psutil.Process(process.pid).children()
+    runs = psutil.Process(process.pid).children()
     process.kill()
     process.wait()
-    assert cells
-    _, alive = psutil.wait_procs(cells, timeout=30)
-    assert not alive, "the cell outlives the grid"
+    assert runs
+    _, alive = psutil.wait_procs(runs, timeout=30)
+    assert not alive, "the run outlives the grid"
 
 
 def test_a_process_that_does_not_heed_the_first_signal_is_killed(tmp_path):
     """As a prediction of Lightning's does not."""
     started = tmp_path / "started"
-    cell = (
+    run = (
         "import os, signal, time; from perturbench.grid import processes\n"
         "signal.signal(signal.SIGTERM, signal.SIG_IGN); processes._PATIENCE = 0.5; processes.end_with_parent()\n"
         f"open({str(started)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
     )
     grid = (
         "import os, subprocess, sys, time\n"
-        f"subprocess.Popen([sys.executable, '-c', {cell!r}], env=os.environ | {{{_PARENT!r}: str(os.getpid())}})\n"
+        f"subprocess.Popen([sys.executable, '-c', {run!r}], env=os.environ | {{{_PARENT!r}: str(os.getpid())}})\n"
         "time.sleep(60)"
     )
     process = subprocess.Popen([sys.executable, "-c", grid])

@@ -9,7 +9,7 @@ from tests.projects import TINY
 
 from perturbench.config.sections import DataConfig, PredictionConfig, TrainerConfig
 from perturbench.errors import PerturbenchError
-from perturbench.pipelines.inputs import make_datamodule
+from perturbench.pipelines.datamodule import make_datamodule
 from perturbench.preprocessing.embeddings import read_checkpoint, scgpt_embeddings
 
 #: Half of the genes are in the vocabulary, and fewer are selected: the embedding is not made of the selected ones.
@@ -89,13 +89,13 @@ def test_what_used_another_embedding_is_refused_and_the_rest_is_not(run, scgpt):
     run(*DATA, "modeling", **without, model="control")
     run("modeling", "evaluation", **scgpt, model="linear_additive")
     run("preprocessing", **{**scgpt, "embedding": {**scgpt["embedding"], "seed": 5, "max_length": 4}})
-    with pytest.raises(PerturbenchError, match="trained on another embedding X_scgpt; train again"):
+    with pytest.raises(PerturbenchError, match=r"which changed: embedding X_scgpt\. Train again"):
         predict_only(run, **scgpt, model="linear_additive")
     predict_only(run, **without, model="control")
     run("evaluation", **scgpt)
     log = run.catalog(**scgpt).load("evaluation_log").set_index("prediction")
     assert log["status"].to_dict() == {"control/seed0": "up to date", "linear_additive/seed0": "refused"}
-    assert "made from another embedding X_scgpt than there is now" in log.loc["linear_additive/seed0", "reason"]
+    assert "this evaluation: embedding X_scgpt changed since" in log.loc["linear_additive/seed0", "reason"]
     run("preprocessing", "evaluation", **TINY, **FEW)
     log = run.catalog(**scgpt).load("evaluation_log").set_index("prediction")
     assert set(log["status"]) == {"up to date"}, "without any embedding there is no other one"

@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from perturbench.analysis.score_table import model_and_seed
 from perturbench.config.sections import (
     DataConfig,
     EmbeddingConfig,
@@ -11,9 +12,10 @@ from perturbench.config.sections import (
     SplitterConfig,
 )
 from perturbench.errors import PerturbenchError
-from perturbench.pipelines.evaluation.nodes import evaluate_predictions, model_and_seed, rank_models
+from perturbench.pipelines.evaluation.nodes import evaluate_predictions, rank_models
 from perturbench.pipelines.preprocessing.nodes import prepare_cells
 from perturbench.pipelines.splitting.nodes import assign_split
+from perturbench.provenance import Stamp
 
 DATA = DataConfig(dataset="x", source={"path": "x"})
 SETTINGS = EvaluationConfig()
@@ -69,7 +71,7 @@ def test_only_what_changed_is_evaluated(task):
     prepared = task[0]
     test = prepared[(split["split"] == "test").to_numpy()].copy()
     again, log, _ = evaluate((prepared, split), {"a/seed0": test}, {"a/seed0": scores["a/seed0"]})
-    assert log["reason"].tolist() == ["changed: prediction, reference"]
+    assert log["reason"].tolist() == ["changed: prediction; split"]
 
 
 def test_a_refused_prediction_does_not_stop_the_others(task):
@@ -84,6 +86,46 @@ def test_a_refused_prediction_does_not_stop_the_others(task):
     assert board["model"].tolist() == ["good"]
     with pytest.raises(PerturbenchError, match="every prediction of task 'mine' was refused"):
         evaluate(task, {"broken": broken})
+
+
+def unreadable():
+    raise TypeError("no such type")
+
+
+def test_what_no_check_foresees_refuses_only_its_prediction(task):
+    prepared, split, *_, truth = task
+    settings = (prepared, split, DATA, PredictionConfig(), SETTINGS, "mine")
+    scores, log, _, _ = evaluate_predictions({"good": lambda: truth, "odd": unreadable}, {}, *settings)
+    assert list(scores) == ["good"]
+    assert log.set_index("prediction").loc["odd", "reason"] == "it cannot be scored: TypeError: no such type"
+
+
+def test_scores_that_cannot_be_read_are_computed_again(task):
+    prepared, split, *_, truth = task
+    settings = (prepared, split, DATA, PredictionConfig(), SETTINGS, "mine")
+
+    def torn():
+        raise OSError("torn")
+
+    for known, reason in [(torn, "cannot be read"), (pd.DataFrame, "have no stamp that can be read")]:
+        scores, log, _, _ = evaluate_predictions({"a": lambda: truth}, {"a": known}, *settings)
+        assert list(scores) == ["a"]
+        assert log["reason"].tolist() == [f"the earlier scores {reason}"]
+
+
+def test_a_prediction_of_other_cells_is_refused_with_its_command(task):
+    truth = task[-1]
+    made_by = Stamp.make("mine", "cpa", 1, inputs={"cells": "other"}, settings={"prediction": {"part": "val"}})
+    stamped = truth.copy()
+    stamped.uns["perturbench"] = made_by.extend(settings={"hyperparameters": {"lr": 1}}, command="kedro run").text()
+    _, log, _ = evaluate(task, {"cpa/seed1": stamped, "mine": truth})
+    row = log.set_index("prediction").loc["cpa/seed1"]
+    assert row["status"] == "refused"
+    assert (
+        "this evaluation: cells; prediction settings: part (test, was val) changed since it was made" in row["reason"]
+    )
+    assert row["reason"].endswith("kedro run --pipeline=modeling --params=task:mine,model:cpa,seed:1")
+    assert (row["hyperparameters"], row["command"]) == ('{"lr": 1}', "kedro run")
 
 
 def test_leaderboard_of_seeds(task):
@@ -112,7 +154,7 @@ def test_scores_are_long(task):
     frame = scores["a/seed0"]
     assert list(frame.columns) == ["model", "seed", "metric", "perturbation", "cell_type", "value"]
     assert frame["seed"].dtype == pd.Int64Dtype()
-    assert frame.attrs["perturbench"]["task"] == "mine"
+    assert Stamp.read(frame.attrs).task == "mine"
 
 
 def test_similarities_are_of_what_was_evaluated_now(task):

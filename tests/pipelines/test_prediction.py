@@ -1,13 +1,12 @@
 """Predictions for users, as they ask for them."""
 
-import json
-
 import anndata as ad
 import pandas as pd
 import pytest
 from tests.projects import TINY, caller, copy_project, runner
 
 from perturbench.errors import PerturbenchError
+from perturbench.provenance import Stamp
 
 CHAIN = ("ingestion", "splitting", "preprocessing")
 
@@ -64,10 +63,10 @@ def test_a_table_of_a_single_and_a_new_double(trained):
     assert (cells.X == same.X).all()
     canonical = "+".join(sorted(trained.unseen.split("+")))
     assert cells.obs["condition"].unique().tolist() == [canonical, trained.singles[0]]
-    made_by = cells.uns["perturbench"]
-    assert (made_by["task"], made_by["model"], made_by["seed"]) == ("simulated", "latent_additive", 0)
-    assert set(made_by["inputs"]) == {"prepared", "split", "query_table"}
-    assert json.loads(made_by["queries"])["output"] == "cells"
+    stamp = Stamp.read(cells.uns)
+    assert (stamp.task, stamp.model, stamp.seed) == ("simulated", "latent_additive", 0)
+    assert set(stamp.inputs) == {"cells", "split", "query table"}
+    assert stamp.settings["queries"]["output"] == "cells"
     prepared = ad.read_h5ad(trained.root / "data/03_primary/simulated/prepared.h5ad")
     n_controls = (prepared.obs["condition"] == "control").sum()
     assert cells.n_obs == n_controls, "two states, the controls of all parts in each"
@@ -123,7 +122,5 @@ def test_a_broken_table_is_one_line_on_the_command_line(trained):
 def test_a_checkpoint_of_other_cells_is_refused(trained):
     path = write(trained, (trained.unseen, trained.states[0]))
     trained(*CHAIN, **TINY | {"splitter": {"seed": 7, "max_heldout_fraction_per_covariate": 0.5}})
-    with pytest.raises(
-        PerturbenchError, match=r"trained on another .*split; train again: kedro run --pipeline=modeling"
-    ):
+    with pytest.raises(PerturbenchError, match=r"which changed: .*split\. Train again: kedro run --pipeline=modeling"):
         trained("prediction", **TINY, queries={"path": path})

@@ -6,6 +6,7 @@ from perturbench.config.sections import DataConfig, EmbeddingConfig, Preprocessi
 from perturbench.errors import PerturbenchError
 from perturbench.pipelines.preprocessing.nodes import prepare_cells
 from perturbench.pipelines.splitting.nodes import assign_split
+from perturbench.provenance import Stamp
 
 DATA = DataConfig(dataset="x", source={"path": "x"})
 NO_EMBEDDING = (EmbeddingConfig(checkpoint="x"), {})
@@ -23,7 +24,7 @@ def test_prepared_cells(screen, split):
     assert 20 <= prepared.n_vars < screen.n_vars
     assert np.allclose(np.expm1(prepared.X[:3].toarray()).sum(axis=1), 1e4, rtol=0.7)
     assert np.array_equal(prepared.layers["counts"].toarray(), screen[:, prepared.var_names].X.toarray())
-    assert '"fit_on":"all"' in prepared.uns["perturbench"]["parameters"]
+    assert Stamp.read(prepared.uns).settings["preprocessing"]["fit_on"] == "all"
 
 
 def test_fitted_on_training_cells_the_held_out_do_not_count(screen, split):

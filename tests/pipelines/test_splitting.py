@@ -10,6 +10,7 @@ from perturbench.config.sections import DataConfig, SplitterConfig
 from perturbench.errors import PerturbenchError
 from perturbench.pipelines.splitting import create_pipeline
 from perturbench.pipelines.splitting.nodes import assign_split
+from perturbench.provenance import Stamp
 
 DATA = DataConfig(dataset="x", source={"path": "x"})
 
@@ -22,7 +23,7 @@ def test_every_method_labels_every_cell(screen):
         assert split.index.equals(screen.obs_names)
         assert summary.groupby("split")["cells"].sum().gt(0).all()
         assert set(checks["result"]) == {"passed"}
-        assert split.attrs["perturbench"]["task"] == "mine"
+        assert Stamp.read(split.attrs).task == "mine"
 
 
 def test_a_split_from_a_file(screen, tmp_path):

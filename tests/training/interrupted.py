@@ -4,6 +4,8 @@ import pytest
 from lightning.pytorch.callbacks import Callback
 from tests.models.small_models import train
 
+from perturbench.provenance import Stamp
+
 
 class Stop(Callback):
     """Raise an error at the start of an epoch, and record the epochs that were started before."""
@@ -17,9 +19,9 @@ class Stop(Callback):
         self.epochs.append(trainer.current_epoch)
 
 
-def run(module, folder, stop, fingerprint="a", name="linear", **options):
+def run(module, folder, stop, task="a", name="linear", **options):
     """Train a small model for four epochs; it can resume from ``folder``."""
-    options = {"max_epochs": 4, "resume_dir": folder, "fingerprint": fingerprint} | options
+    options = {"max_epochs": 4, "resume_dir": folder, "stamp": Stamp.make(task)} | options
     return train(name, module, callbacks=[stop], **options)
 
 

@@ -125,7 +125,7 @@ def test_training_may_be_interrupted_twice(module, tmp_path):
 def test_training_with_another_fingerprint_starts_over(module, tmp_path, at):
     interrupt(module, tmp_path / "unfinished", at=at)
     again = Stop()
-    run(module, tmp_path / "unfinished", again, fingerprint="b")
+    run(module, tmp_path / "unfinished", again, task="b")
     assert again.epochs == [0, 1, 2, 3]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ from perturbench.analysis.benchmarks.tasks import Task
 from perturbench.config.loader import LayeredConfigLoader
 from perturbench.data.groups import Keys
 from perturbench.errors import PerturbenchError
-from perturbench.provenance import KEY
+from perturbench.provenance import Stamp
 
 if TYPE_CHECKING:
     import anndata as ad
@@ -63,13 +62,19 @@ class ProjectTasks:
         Raises
         ------
         PerturbenchError
-            If the task is not prepared yet.
+            If the task is not prepared yet, or was prepared by another version of the package.
         """
         task = PAPER_TASKS.get(name, name)
         catalog = self._loader(task=task)["catalog"]
         cells: ad.AnnData = self._load(task, "prepared", catalog)
         split = self._load(task, "split", catalog)["split"]
-        keys = json.loads(cells.uns[KEY]["keys"])
+        stamp = Stamp.read(cells.uns)
+        if stamp is None:
+            raise PerturbenchError(
+                f"the cells of task '{task}' were not prepared by this version of perturbench. Prepare them again in "
+                f"the project's folder: kedro run --pipeline=preprocessing --params=task:{task}"
+            )
+        keys = stamp.settings["keys"]
         return Task(cells, split, Keys(**{**keys, "covariates": tuple(keys["covariates"])}))
 
     def _load(self, task: str, name: str, catalog: dict[str, Any]) -> Any:

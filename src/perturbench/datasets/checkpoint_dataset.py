@@ -32,7 +32,7 @@ class CheckpointDataset(LocalFileDataset):
         checkpoint = self.load()
         facts = {
             "model": checkpoint.get("perturbench_model", {}).get("target"),
-            "made by": checkpoint.get("perturbench"),
+            "stamp": checkpoint.get("perturbench"),
             "epoch": checkpoint.get("epoch"),
             "parameters": sum(tensor.numel() for tensor in checkpoint.get("state_dict", {}).values()),
         }

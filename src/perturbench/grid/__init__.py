@@ -1,1 +1,1 @@
-"""The grid of ``kedro benchmark``: which cells there are, which are up to date, and running the others."""
+"""The grid of ``kedro benchmark``: its runs, which of them are up to date, and how the others are run."""

@@ -1,4 +1,4 @@
-"""Run the grid: the data of every task, the cells that are not up to date, the report of every task."""
+"""Run the grid: make the data of every task, run what is not up to date, report every task."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from perturbench.config.loader import NotPublishedError
 from perturbench.errors import PerturbenchError
-from perturbench.grid.cells import Cell
 from perturbench.grid.processes import execute, failure_of
 from perturbench.grid.progress import DONE, FAILED, UP_TO_DATE
+from perturbench.grid.runs import Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -21,125 +21,125 @@ if TYPE_CHECKING:
     from perturbench.grid.suites import Suite
     from perturbench.grid.task import TaskOfGrid
 
-    Runner = Callable[[Sequence[Job]], Generator[tuple[Job, Outcome]]]
+    RunJobs = Callable[[Sequence[Job]], Generator[tuple[Job, Outcome]]]
 
 
-def plan(suite: Suite, tasks: Mapping[str, TaskOfGrid]) -> tuple[list[Cell], list[str]]:
-    """Return the cells of a grid, and a line for each model that is left out of a task.
+def plan(suite: Suite, tasks: Mapping[str, TaskOfGrid]) -> tuple[list[Run], list[str]]:
+    """Return the runs of a grid, and a line for each model that is left out of a task.
 
     Raises
     ------
     PerturbenchError
         If a task or model is unknown, parameters cannot be used, or nothing is left.
     """
-    cells, left_out = [], []
+    runs, left_out = [], []
     for task, model in itertools.product(suite.tasks, suite.models):
         try:
             tasks[task].check(model)
         except NotPublishedError as error:
             left_out.append(f"left out: {error}")
         else:
-            cells += [Cell(task, model, seed) for seed in suite.seeds]
-    if not cells:
+            runs += [Run(task, model, seed) for seed in suite.seeds]
+    if not runs:
         raise PerturbenchError("\n".join(["every model is left out of every task", *left_out]))
-    return list(dict.fromkeys(cells)), left_out
+    return list(dict.fromkeys(runs)), left_out
 
 
-def commands(cells: Sequence[Cell], tasks: Mapping[str, TaskOfGrid]) -> Iterator[str]:
+def commands(runs: Sequence[Run], tasks: Mapping[str, TaskOfGrid]) -> Iterator[str]:
     """Yield the commands that the grid would run now."""
     for name, task in tasks.items():
-        inputs = task.inputs()
+        inputs, _ = task.inputs()
         if inputs is None:
             yield task.data_job().command
-        for cell in _of(name, cells):
-            if inputs is None or task.stale_because(cell, inputs):
-                yield task.cell_job(cell, inputs).command
+        for run in _runs_of(name, runs):
+            if inputs is None or task.stale_because(run, inputs):
+                yield task.run_job(run, inputs).command
         yield task.report_job().command
 
 
 class Benchmark:
-    """A grid that runs; call it to run what is not up to date.
+    """A grid; call it to run what is not up to date.
 
     Parameters
     ----------
-    cells
-        Its cells.
+    runs
+        All runs of the grid.
     tasks
-        What the project says of each task.
-    run
-        Runs the processes of cells, and yields each when it has ended.
+        The tasks by name.
+    run_jobs
+        Runs the processes of several runs, and yields each when it has ended.
     progress
-        Where to tell of it.
+        Shows a person what happens.
     run_alone
-        Runs the process of a task's data or report.
+        Runs the process that makes a task's data or report.
     """
 
     def __init__(
         self,
-        cells: Sequence[Cell],
+        runs: Sequence[Run],
         tasks: Mapping[str, TaskOfGrid],
-        run: Runner,
+        run_jobs: RunJobs,
         progress: Progress,
         run_alone: Callable[[Job], Outcome] = execute,
     ) -> None:
-        self._cells, self._tasks, self._run, self._progress = cells, tasks, run, progress
+        self._runs, self._tasks, self._run_jobs, self._progress = runs, tasks, run_jobs, progress
         self._run_alone = run_alone
         self.reported: list[str] = []
-        #: Why, by the name of what failed: a cell, or the data or the report of a task.
+        #: Reasons of failures by the name of what failed: a run, or the data or the report of a task.
         self.failures: dict[str, str] = {}
 
     def __call__(self) -> None:
-        """Run; what fails does not stop the others."""
-        stale = dict(itertools.chain.from_iterable(self._stale_cells(name) for name in self._tasks))
-        self._progress.expect({cell: job.log for cell, job in stale.items()})
-        left = Counter(cell.task for cell in stale)
+        """Run everything that is not up to date; a failure does not stop the rest."""
+        stale = dict(itertools.chain.from_iterable(self._stale_runs(name) for name in self._tasks))
+        self._progress.expect({run: job.log for run, job in stale.items()})
+        left = Counter(run.task for run in stale)
         for name in self._tasks:
             self._report(name, left)
-        cell_of = {job.name: cell for cell, job in stale.items()}
-        with closing(self._run(list(stale.values()))) as ended:
+        run_of = {job.name: run for run, job in stale.items()}
+        with closing(self._run_jobs(list(stale.values()))) as ended:
             for job, outcome in ended:
-                cell = cell_of[job.name]
-                self._progress.end(cell, *self._judge(job, outcome))
-                if job.name in self.failures and self._tasks[cell.task].prediction_of(cell).is_file():
+                run = run_of[job.name]
+                self._progress.end(run, *self._judge(job, outcome))
+                if job.name in self.failures and self._tasks[run.task].prediction_of(run).is_file():
                     self.failures[job.name] += "; an earlier prediction of it is there"
-                left[cell.task] -= 1
-                self._report(cell.task, left)
+                left[run.task] -= 1
+                self._report(run.task, left)
 
-    def _stale_cells(self, name: str) -> Iterator[tuple[Cell, Job]]:
-        """Make the data of a task where it has to be made; yield the cells that have to run then."""
+    def _stale_runs(self, name: str) -> Iterator[tuple[Run, Job]]:
+        """Make the data of a task if it is missing or stale; yield the runs that are not up to date then."""
         task = self._tasks[name]
-        inputs = task.inputs()
+        inputs, reason = task.inputs()
         if inputs is None:
-            self._progress.say(f"{name}: making the data")
+            self._progress.say(f"{name}: making the data ({reason})")
             if self._alone(task.data_job()):
                 inputs = task.record_inputs()
-        for cell in _of(name, self._cells):
+        for run in _runs_of(name, self._runs):
             if inputs is None:
-                self._progress.end(cell, FAILED, "there is no data")
-            elif reason := task.stale_because(cell, inputs):
-                self._progress.say(f"{cell.name}: {reason}")
-                yield cell, task.cell_job(cell, inputs)
+                self._progress.end(run, FAILED, "there is no data")
+            elif reason := task.stale_because(run, inputs):
+                self._progress.say(f"{run.name}: {reason}")
+                yield run, task.run_job(run, inputs)
             else:
-                self._progress.end(cell, UP_TO_DATE)
+                self._progress.end(run, UP_TO_DATE)
 
     def _report(self, name: str, left: Mapping[str, int]) -> None:
-        """Evaluate and report a task whose last cell has ended, if there is something to report."""
-        if left[name] == 0 and any(self._progress.succeeded(cell) for cell in _of(name, self._cells)):
+        """Evaluate and report a task when its last run has ended, unless all of them failed."""
+        if left[name] == 0 and any(self._progress.succeeded(run) for run in _runs_of(name, self._runs)):
             self._progress.say(f"{name}: evaluating")
             if self._alone(self._tasks[name].report_job()):
                 self.reported.append(name)
 
     def _alone(self, job: Job) -> bool:
-        """Run a process now; return whether all went well."""
+        """Run a process now; return whether it succeeded."""
         return self._judge(job, self._run_alone(job))[0] == DONE
 
     def _judge(self, job: Job, outcome: Outcome) -> tuple[str, str]:
-        """Return the state that a process ended in and what to say of it; remember failures."""
+        """Return the final state of a process and its duration; remember why it failed if it did."""
         if outcome.code == 0:
             return DONE, f"{outcome.seconds:.0f} s"
         self.failures[job.name] = f"{failure_of(job, outcome)} ({job.shown_log})"
         return FAILED, f"{outcome.seconds:.0f} s"
 
 
-def _of(task: str, cells: Sequence[Cell]) -> list[Cell]:
-    return [cell for cell in cells if cell.task == task]
+def _runs_of(task: str, runs: Sequence[Run]) -> list[Run]:
+    return [run for run in runs if run.task == task]

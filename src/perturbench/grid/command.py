@@ -1,4 +1,4 @@
-"""What ``kedro benchmark`` does with its options."""
+"""The command ``kedro benchmark``: from its options to a grid that runs."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from perturbench.grid.task import Params, TaskOfGrid, load_suites
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from perturbench.grid.benchmark import Runner
+    from perturbench.grid.benchmark import RunJobs
 
-_CHOSEN = ("task", "model", "seed")
+_GRID_PARAMETERS = ("task", "model", "seed")
 
 
 def run_benchmark(
@@ -37,7 +37,7 @@ def run_benchmark(
     env: str | None,
     jobs: int,
     address: str | None,
-    gpus_per_cell: float,
+    gpus_per_run: float,
     dry_run: bool,
 ) -> None:
     """Run a grid, or print its commands; see the options of ``kedro benchmark``.
@@ -47,31 +47,31 @@ def run_benchmark(
     PerturbenchError
         If an option cannot be used; before anything runs.
     ClickException
-        If something failed, with all that did and why.
+        If something failed; the message lists all failures and their reasons.
     """
     root, env = _project_folder(), env or os.environ.get("KEDRO_ENV")
-    sys.path.append(str(root))  # models and metrics of the user's own
-    if gpus_per_cell and not address:
-        raise PerturbenchError("--gpus-per-cell is for a Ray cluster; name one with --address.")
+    sys.path.append(str(root))  # for models and metrics of the user's own
+    if gpus_per_run and not address:
+        raise PerturbenchError("--gpus-per-run is for a Ray cluster; name one with --address.")
     if suite is None and not models:
         raise PerturbenchError("name the models: --models=latent_additive,linear_additive, or a grid: --suite=demo")
     grid = choose(load_suites(root, env), suite, params, tasks=tasks, models=models, seeds=seeds)
     nested = parse(grid.params)
-    if chosen := [name for name in _CHOSEN if name in nested]:
+    if chosen := [name for name in _GRID_PARAMETERS if name in nested]:
         raise PerturbenchError(f"--params gives {', '.join(chosen)}; use --tasks, --models and --seeds.")
     given = Params(tuple(item for item in grid.params.split(",") if item), nested)
     of_grid = {name: TaskOfGrid(root, name, given, env, _variables(jobs)) for name in dict.fromkeys(grid.tasks)}
-    cells, left_out = plan(grid, of_grid)
+    runs, left_out = plan(grid, of_grid)
     if dry_run:
-        click.echo("\n".join(commands(cells, of_grid)))
+        click.echo("\n".join(commands(runs, of_grid)))
         return
     for line in left_out:
         click.echo(line)
-    run: Runner = (
-        partial(run_on_ray, address=address, gpus=gpus_per_cell) if address else partial(run_local, at_once=jobs)
+    run_jobs: RunJobs = (
+        partial(run_on_ray, address=address, gpus=gpus_per_run) if address else partial(run_local, at_once=jobs)
     )
-    with Progress(cells) as progress:
-        benchmark = Benchmark(cells, of_grid, run, progress)
+    with Progress(runs) as progress:
+        benchmark = Benchmark(runs, of_grid, run_jobs, progress)
         _until_interrupted(benchmark)
     _show(benchmark, of_grid)
 
@@ -83,14 +83,14 @@ def _project_folder() -> Path:
 
 
 def _variables(jobs: int) -> dict[str, str]:
-    """Return the environment of cells: what a cluster's machines do not have, and threads that share the CPUs."""
+    """Return environment variables for the runs: ours, for machines of a cluster, and threads that share the CPUs."""
     ours = {name: value for name, value in os.environ.items() if name.startswith(("PERTURBENCH_", "MLFLOW_"))}
     threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))} if jobs > 1 else {}
     return threads | {name: os.environ[name] for name in threads if name in os.environ} | ours
 
 
 def _until_interrupted(benchmark: Benchmark) -> None:
-    """Run; end like at an interrupt if the process is told to end."""
+    """Run the grid; a signal to terminate ends it as an interrupt does."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         benchmark()
@@ -101,7 +101,7 @@ def _until_interrupted(benchmark: Benchmark) -> None:
 
 
 def _show(benchmark: Benchmark, tasks: dict[str, TaskOfGrid]) -> None:
-    """Print the leaderboards and where the reports are; raise if something failed, with why."""
+    """Print the leaderboards and the paths of the reports; raise with the reasons if something failed."""
     import pandas as pd
 
     from perturbench.analysis.leaderboard import print_leaderboard

@@ -1,4 +1,4 @@
-"""Run processes on a Ray cluster; its machines see the project's folder under the same path."""
+"""Run processes on a Ray cluster, whose machines all see the project's folder under the same path."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def run_on_ray(jobs: Sequence[Job], address: str, gpus: float = 0) -> Generator[
     Parameters
     ----------
     jobs
-        What to run. A job that a machine is lost under has the exit status 1.
+        The processes to run. A job whose machine is lost gets the exit status 1.
     address
-        Of the cluster: ``auto`` or ``host:port``.
+        Address of the cluster: ``auto`` or ``host:port``.
     gpus
         GPUs per job.
 
@@ -37,7 +37,7 @@ def run_on_ray(jobs: Sequence[Job], address: str, gpus: float = 0) -> Generator[
     """
     ray = _connect(address)
     if jobs and gpus and not any(node["Alive"] and node["Resources"].get("GPU", 0) >= gpus for node in ray.nodes()):
-        click.echo(f"no machine of the Ray cluster has {gpus:g} GPUs now; cells wait until one has.", err=True)
+        click.echo(f"no machine of the Ray cluster has {gpus:g} GPUs now; runs wait until one has.", err=True)
     remote = ray.remote(num_cpus=1, num_gpus=gpus)(execute)
     running = {}
     try:
@@ -67,7 +67,7 @@ def _connect(address: str) -> Any:
         raise PerturbenchError("--address needs Ray: pip install 'perturbench[ray]'.") from error
     try:
         if address != "auto":
-            # Ray itself goes on trying for minutes.
+            # Ray itself would go on trying for minutes.
             host, _, port = address.removeprefix("ray://").rpartition(":")
             socket.create_connection((host, int(port)), timeout=_PATIENCE).close()
         ray.init(address, log_to_driver=False, logging_level="ERROR")

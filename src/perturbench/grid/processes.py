@@ -1,4 +1,4 @@
-"""Run processes, one after another or several at a time, each with its output in a file of its own."""
+"""Run processes, one after another or several at a time, each with a log file of its own."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PARENT = "PERTURBENCH_STARTED_BY"
 
 @dataclass(frozen=True)
 class Job:
-    """A process of the project: its name, the arguments of ``kedro``, the project's folder, and where output goes."""
+    """A process of the project: its name, the arguments of ``kedro``, its folder, and the log of its output."""
 
     name: str
     arguments: tuple[str, ...]
@@ -35,18 +35,18 @@ class Job:
 
     @property
     def command(self) -> str:
-        """Return what a person would type."""
+        """Return the command as a person would type it."""
         return shlex.join(["kedro", *self.arguments])
 
     @property
     def shown_log(self) -> str:
-        """Return the path of the log, seen from the project's folder."""
+        """Return the path of the log relative to the project's folder."""
         return os.path.relpath(self.log, self.folder)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a process ended: its exit status (negative: the signal that killed it) and the seconds it took."""
+    """How a process ended: its exit status (negative: the signal that killed it) and its duration in seconds."""
 
     code: int
     seconds: float
@@ -56,7 +56,7 @@ def execute(job: Job, stop: threading.Event | None = None) -> Outcome:
     """Run a process to its end; end it early if ``stop`` is set, or if this process is interrupted."""
     job.log.parent.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
-    # Wide enough that the log's last line is the whole message.
+    # Wide enough for the last line of the log to be the whole message.
     variables = {**os.environ, "COLUMNS": "400", **job.variables, _PARENT: str(os.getpid())}
     with job.log.open("wb") as log:
         process = subprocess.Popen(
@@ -77,7 +77,7 @@ def execute(job: Job, stop: threading.Event | None = None) -> Outcome:
 
 
 def end_with_parent() -> None:
-    """End this process when the one that started it by :func:`execute` is gone, killed for example."""
+    """End this process once the one that started it with :func:`execute` is gone, for example because it was killed."""
     if parent := os.environ.pop(_PARENT, None):
         threading.Thread(target=_watch, args=(int(parent),), daemon=True).start()
 
@@ -86,14 +86,14 @@ def _watch(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(1)
     os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(_PATIENCE)  # Lightning lets a training end its batch, and a prediction go on
+    time.sleep(_PATIENCE)  # Lightning ends a training after its batch, and lets a prediction go on
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def run_local(jobs: Sequence[Job], at_once: int = 1) -> Generator[tuple[Job, Outcome]]:
-    """Run jobs on this machine, some at once; yield each when it has ended.
+    """Run jobs on this machine, ``at_once`` at a time; yield each when it has ended.
 
-    When the caller stops early, as at an interrupt, running processes are ended and no other is started.
+    If the caller stops early, for example at an interrupt, running processes are ended and no other is started.
     """
     stop = threading.Event()
     with ThreadPoolExecutor(at_once) as pool:
@@ -107,7 +107,7 @@ def run_local(jobs: Sequence[Job], at_once: int = 1) -> Generator[tuple[Job, Out
 
 
 def failure_of(job: Job, outcome: Outcome) -> str:
-    """Return why a process failed, in one line."""
+    """Return in one line why a process failed."""
     if outcome.code < 0:
         return f"killed by signal {-outcome.code}"
     lines = job.log.read_text(errors="replace").splitlines() if job.log.is_file() else []
@@ -115,7 +115,7 @@ def failure_of(job: Job, outcome: Outcome) -> str:
 
 
 def last_error(lines: Sequence[str]) -> str:
-    """Return the last line of a log that tells of an error, else the last line."""
+    """Return the last line of a log that reports an error, or the last line if none does."""
     said = [line.strip() for line in lines if line.strip()]
     errors = [line for line in said if _ERROR.match(line)]
     return (errors or said or [""])[-1].removeprefix("Error: ")

@@ -1,4 +1,4 @@
-"""What a person sees while the grid runs: a table on a terminal, lines elsewhere."""
+"""Show a person how far the grid is: a table on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from perturbench.grid.cells import Cell
+    from perturbench.grid.runs import Run
 
 UP_TO_DATE, DONE, FAILED, WAITING, RUNNING = "up to date", "done", "failed", "waiting", "running"
 _SHOWN = 12
 
 
 class Progress:
-    """The states of the grid's cells.
+    """The states of the grid's runs, shown as they change.
 
     Parameters
     ----------
-    cells
-        All cells of the grid.
+    runs
+        All runs of the grid.
     console
-        Where to show them.
+        Where to show them; standard output if not given.
     """
 
-    def __init__(self, cells: Sequence[Cell], console: Console | None = None) -> None:
+    def __init__(self, runs: Sequence[Run], console: Console | None = None) -> None:
         self._console = console or Console(soft_wrap=True, highlight=False)
-        self._states = dict.fromkeys(cells, WAITING)
-        self._logs: dict[Cell, Path] = {}
-        self._since: dict[Cell, float] = {}
+        self._states = dict.fromkeys(runs, WAITING)
+        self._logs: dict[Run, Path] = {}
+        self._since: dict[Run, float] = {}
         self._live = Live(get_renderable=self.table, console=self._console, refresh_per_second=1)
 
     def __enter__(self) -> Progress:
@@ -53,39 +53,39 @@ class Progress:
         """Print a line; above the table if there is one."""
         self._console.print(text, markup=False)
 
-    def expect(self, logs: Mapping[Cell, Path]) -> None:
-        """Take note of cells that will run: they are running once their logs are there."""
+    def expect(self, logs: Mapping[Run, Path]) -> None:
+        """Remember the logs of runs to come: a run has begun once its log is there."""
         for log in logs.values():
             log.unlink(missing_ok=True)
         self._logs = {**self._logs, **logs}
 
-    def succeeded(self, cell: Cell) -> bool:
-        """Return whether the prediction of a cell is there, and of now."""
-        return self._states[cell] in (UP_TO_DATE, DONE)
+    def succeeded(self, run: Run) -> bool:
+        """Return whether the prediction of a run is there and up to date."""
+        return self._states[run] in (UP_TO_DATE, DONE)
 
-    def end(self, cell: Cell, state: str, detail: str = "") -> None:
-        """Set the final state of a cell, and say so in a line."""
-        self._states[cell] = state
+    def end(self, run: Run, state: str, detail: str = "") -> None:
+        """Set the final state of a run, and say so in a line."""
+        self._states[run] = state
         ended = sum(state != WAITING for state in self._states.values())
-        self.say(f"[{ended}/{len(self._states)}] {cell.name}: {state}{f' ({detail})' if detail else ''}")
+        self.say(f"[{ended}/{len(self._states)}] {run.name}: {state}{f' ({detail})' if detail else ''}")
 
-    def _running(self) -> dict[Cell, float]:
-        """Return the cells that run, and since when they were first seen to."""
-        waiting = {cell: log for cell, log in self._logs.items() if self._states[cell] == WAITING}
-        return {cell: self._since.setdefault(cell, time.time()) for cell, log in waiting.items() if log.exists()}
+    def _running(self) -> dict[Run, float]:
+        """Return the runs that have begun and not ended, and when each was first seen."""
+        waiting = {run: log for run, log in self._logs.items() if self._states[run] == WAITING}
+        return {run: self._since.setdefault(run, time.time()) for run, log in waiting.items() if log.exists()}
 
     def table(self) -> Table:
-        """Return how many cells of each task are in each state, and what runs for how long."""
+        """Return the number of runs per task and state, and for how long the present ones have been running."""
         running = self._running()
         table = Table("task", *(UP_TO_DATE, DONE, FAILED, RUNNING, WAITING), caption=_elapsed(running))
-        for task in dict.fromkeys(cell.task for cell in self._states):
-            own = [RUNNING if cell in running else state for cell, state in self._states.items() if cell.task == task]
-            table.add_row(task, *(str(own.count(state)) for state in (UP_TO_DATE, DONE, FAILED, RUNNING, WAITING)))
+        for task in dict.fromkeys(run.task for run in self._states):
+            states = [RUNNING if run in running else state for run, state in self._states.items() if run.task == task]
+            table.add_row(task, *(str(states.count(state)) for state in (UP_TO_DATE, DONE, FAILED, RUNNING, WAITING)))
         return table
 
 
-def _elapsed(running: Mapping[Cell, float]) -> str:
-    shown = [f"{cell.name} {_minutes(time.time() - since)}" for cell, since in list(running.items())[:_SHOWN]]
+def _elapsed(running: Mapping[Run, float]) -> str:
+    shown = [f"{run.name} {_minutes(time.time() - since)}" for run, since in list(running.items())[:_SHOWN]]
     return "\n".join(shown + ([f"and {len(running) - _SHOWN} more"] if len(running) > _SHOWN else []))
 
 

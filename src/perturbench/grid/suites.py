@@ -1,4 +1,4 @@
-"""Named grids of ``conf/base/suites.yml``, and what the command line changes of them."""
+"""Named grids of ``conf/base/suites.yml``, and how the command line changes them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Suite(Section):
-    """Tasks, models and seeds that make a grid, and parameters of all its cells as ``--params`` takes them."""
+    """The tasks, models and seeds of a grid, and parameters of all its runs in the form of ``--params``."""
 
     tasks: tuple[str, ...] = Field(("demo",), min_length=1)
     models: tuple[str, ...] = Field((), min_length=1, validate_default=True)
@@ -23,15 +23,15 @@ class Suite(Section):
 
 
 def choose(suites: Mapping[str, Any], name: str | None, params: str, **given: list[Any]) -> Suite:
-    """Return a suite, with those tasks, models or seeds that are given in place of its own, and more parameters.
+    """Return a suite; tasks, models and seeds that are given replace those of the suite, parameters are added.
 
     Raises
     ------
     PerturbenchError
-        If there is no suite of the name.
+        If there is no suite of this name.
     """
     if name is not None:
         require_choice("suite", name, suites)
-    own = dict(suites[name]) if name is not None else {}
-    both = ",".join(text for text in (own.get("params", ""), params) if text)
-    return Suite(**{**own, **{what: values for what, values in given.items() if values}, "params": both})
+    suite = dict(suites[name]) if name is not None else {}
+    both = ",".join(text for text in (suite.get("params", ""), params) if text)
+    return Suite(**{**suite, **{what: values for what, values in given.items() if values}, "params": both})

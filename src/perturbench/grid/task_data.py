@@ -1,6 +1,7 @@
-"""Whether the data of a task has to be made again, and the fingerprints of what is there.
+"""Whether the data of a task has to be made again, and the fingerprints of the cells and the split.
 
-Fingerprints need a pass over the cells, so they are kept with the size and time of every file that they depend on.
+Fingerprints need a pass over all cells, so they are stored beside the data, with the size and the time of change of
+every file that they depend on.
 """
 
 from __future__ import annotations
@@ -11,39 +12,44 @@ from typing import TYPE_CHECKING, Any
 import h5py
 
 from perturbench.files import atomic_path, size_of
-from perturbench.pipelines.inputs import current_inputs, embedding_input
+from perturbench.pipelines.stamps import current_inputs, embedding_input
+from perturbench.provenance import KEY, Stamp
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
     from pathlib import Path
 
     import anndata as ad
 
 
-def known_inputs(record: Path, parameters: Mapping[str, str], files: Iterable[Path]) -> dict[str, str] | None:
-    """Return the recorded fingerprints of the cells and the split; ``None`` if they have to be made again.
+def known_inputs(record: Path, expected: Stamp, files: Iterable[Path]) -> tuple[dict[str, str] | None, str]:
+    """Return the recorded fingerprints of the cells and the split, or ``None`` and why the data has to be made again.
 
     Parameters
     ----------
     record
-        What :func:`record_inputs` wrote.
-    parameters
-        Fingerprints of the parameters that the data depends on; the data may have been made with more.
+        The file that :func:`record_inputs` wrote.
+    expected
+        The stamp that the data would have if it were made now. Data with an embedding serves where none is asked for.
     files
-        The files that there are: the source, and what was made of it.
+        The files that there are: the source, and what was made from it.
     """
     try:
         known = json.loads(record.read_text())
-        same = known["parameters"].items() >= parameters.items() and known["files"].items() >= _states(files).items()
-    except (OSError, ValueError, KeyError, AttributeError):
-        return None
-    return known["inputs"] if same else None
+        stamp, states, inputs = Stamp.read(known), known["files"], known["inputs"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None, "it was not made by this command yet"
+    if stamp is None:
+        return None, "its record has no stamp that can be read"
+    if "embedding" not in expected.settings:
+        stamp = stamp.without("embedding")
+    changed = expected.differences(stamp)
+    changed += [f"file {path}" for path, state in _states(files).items() if states.get(path) != state]
+    return (None, f"stale: {'; '.join(changed)}") if changed else (inputs, "")
 
 
-def record_inputs(
-    record: Path, parameters: Mapping[str, str], files: Iterable[Path], prepared: Path, split: Path
-) -> dict[str, str]:
-    """Return the fingerprints of the prepared cells, each of their embeddings and the split; write them down."""
+def record_inputs(record: Path, stamp: Stamp, files: Iterable[Path], prepared: Path, split: Path) -> dict[str, str]:
+    """Store and return the fingerprints of the prepared cells, of each of their embeddings, and of the split."""
     import pandas as pd
 
     with h5py.File(prepared, "r") as h5:
@@ -52,7 +58,7 @@ def record_inputs(
         for key in cells.obsm:
             inputs |= embedding_input(cells, key)
     with atomic_path(record) as path:
-        path.write_text(json.dumps({"parameters": parameters, "files": _states(files), "inputs": inputs}, indent=1))
+        path.write_text(json.dumps({KEY: stamp.text(), "files": _states(files), "inputs": inputs}, indent=1))
     return inputs
 
 

@@ -1,1 +1,1 @@
-"""The stages of the chain, thin nodes over the library."""
+"""The stages of the project: thin Kedro nodes over the library."""

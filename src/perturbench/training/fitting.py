@@ -19,6 +19,7 @@ from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.plugins.io import AsyncCheckpointIO
 
 from perturbench.errors import PerturbenchError
+from perturbench.provenance import KEY, Stamp
 from perturbench.training.callbacks import LOSSES, LogLosses, RecordLosses, SeedEpochs
 from perturbench.training.checkpoints import read_checkpoint
 from perturbench.training.saving import CheckpointWriter, KeepBest, SaveLatest
@@ -56,7 +57,7 @@ def fit(
     logger: Logger | bool = False,
     callbacks: Sequence[Callback] = (),
     resume_dir: str | Path | None = None,
-    fingerprint: str = "",
+    stamp: Stamp | None = None,
 ) -> dict[str, Any]:
     """Train a model and return its best checkpoint.
 
@@ -81,10 +82,10 @@ def fit(
     logger, callbacks
         More for the trainer.
     resume_dir
-        Folder for the state of an unfinished training. A killed training goes on from what was last saved there if
-        ``fingerprint`` is the same. Removed at the end.
-    fingerprint
-        Of everything the result depends on.
+        Folder for the state of an unfinished training. A killed training resumes from what was last saved there if
+        ``stamp`` has no differences. The folder is removed at the end.
+    stamp
+        The record of everything that the result depends on.
 
     Returns
     -------
@@ -103,7 +104,7 @@ def fit(
     model.training_record["training_pairs"] = [[*state, name] for state, name in datamodule.pairs("train")]
     with nullcontext(resume_dir) if resume_dir else tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
-        last = _prepare_resume(folder, fingerprint)
+        last = _prepare_resume(folder, stamp or Stamp.make())
         best, losses, writer = KeepBest(folder), RecordLosses(), CheckpointWriter()
         own: list[Callback] = [best]
         if not model.closed_form:
@@ -172,11 +173,10 @@ def _fit_interruptibly(
         raise KeyboardInterrupt from None
 
 
-def _prepare_resume(folder: Path, fingerprint: str) -> Path | None:
-    """Return the checkpoint to go on from; empty the folder if it belongs to another training."""
+def _prepare_resume(folder: Path, stamp: Stamp) -> Path | None:
+    """Return the checkpoint to resume from; empty the folder if it belongs to another training."""
     note, latest = folder / "training.json", folder / "latest.ckpt"
-    wanted = {"fingerprint": fingerprint}
-    if note.is_file() and latest.is_file() and json.loads(note.read_text()) == wanted:
+    if latest.is_file() and _is_of_training(note, stamp):
         try:
             epoch = read_checkpoint(latest)["epoch"]
         except (PerturbenchError, KeyError):
@@ -186,5 +186,17 @@ def _prepare_resume(folder: Path, fingerprint: str) -> Path | None:
             return latest
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    note.write_text(json.dumps(wanted))
+    note.write_text(json.dumps({KEY: stamp.text()}))
     return None
+
+
+def _is_of_training(note: Path, stamp: Stamp) -> bool:
+    """Return whether the state in a folder belongs to the training with this stamp; log what differs if not."""
+    try:
+        before = Stamp.read(json.loads(note.read_text()))
+    except (OSError, ValueError, AttributeError):
+        before = None
+    changed = stamp.differences(before) if before else ["its stamp cannot be read"]
+    if changed:
+        _log.warning("an unfinished training is not resumed, because of what changed: %s", "; ".join(changed))
+    return not changed

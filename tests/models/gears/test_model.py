@@ -22,6 +22,7 @@ from perturbench.data.splits import SplitRules, split_cells
 from perturbench.errors import PerturbenchError
 from perturbench.models import Gears
 from perturbench.preprocessing import prepare
+from perturbench.provenance import Stamp, fingerprint_file
 from perturbench.training.checkpoints import build_model, load_model
 from perturbench.training.fitting import fit
 from perturbench.training.prediction import predict
@@ -141,7 +142,7 @@ def test_resumed_training_is_the_uninterrupted_one(module, gene2go, tmp_path):
                 raise RuntimeError("broken off")
 
     options = {"max_epochs": 4, "min_epochs": 4, "accelerator": "cpu"}
-    resume = {"resume_dir": tmp_path / "unfinished", "fingerprint": "a"}
+    resume = {"resume_dir": tmp_path / "unfinished", "stamp": Stamp.make("a")}
     with pytest.raises(RuntimeError, match="broken off"):
         fit(build(module, gene2go), module, **options, **resume, callbacks=[Stop()])
     resumed = fit(build(module, gene2go), module, **options, **resume)
@@ -151,8 +152,6 @@ def test_resumed_training_is_the_uninterrupted_one(module, gene2go, tmp_path):
 
 
 def test_checkpoint_names_the_annotation(checkpoint, gene2go):
-    from perturbench.provenance import fingerprint_file
-
     assert checkpoint["hyper_parameters"]["gene2go"] == gene2go
     assert checkpoint["perturbench_model"]["training_record"]["gene2go_sha256"] == fingerprint_file(gene2go)
 
@@ -215,7 +214,7 @@ def test_pipelines_train_predict_and_evaluate_it(run, gene2go, annotation):
     assert board["model"].tolist() == ["gears"]
     assert board["rmse_average"].notna().all()
     stored = torch.load(run.root / "data/06_models/simulated/gears/seed0.ckpt", weights_only=True)
-    assert stored["perturbench"]["hparams"]["gene2go"] == gene2go
+    assert Stamp.read(stored).settings["hyperparameters"]["gene2go"] == gene2go
 
 
 def test_it_learns_effects_of_combinations(tmp_path):

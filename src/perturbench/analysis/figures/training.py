@@ -27,7 +27,7 @@ def plot_training(losses: Mapping[str, Mapping[str, pd.DataFrame]]) -> go.Figure
     Parameters
     ----------
     losses
-        ``train_<term>`` and ``val_<term>``; terms are hidden until they are clicked in the legend.
+        Losses of each model and seed: ``epoch``, ``train_loss``, ``val_loss``, and for a loss of several terms
         ``train_<term>`` and ``val_<term>``. Terms are hidden until they are clicked in the legend.
     """
     if not losses:

@@ -11,7 +11,7 @@ import anndata as ad
 from perturbench.data.sources.simulation import simulate
 from perturbench.errors import PerturbenchError, require_choice
 from perturbench.files import atomic_path
-from perturbench.provenance import KEY, fingerprint_parameters
+from perturbench.provenance import KEY, Stamp, fingerprint_code, modules_behind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,25 +64,32 @@ def read_cells(path: str | Path) -> ad.AnnData:
 
 
 def _simulate_to(path: Path, arguments: Mapping[str, Any]) -> None:
-    fingerprint = fingerprint_parameters(dict(arguments))
+    stamp = Stamp.make(settings={"simulation": dict(arguments)}, code={"simulation": _code_of_the_simulation()})
     if path.is_file():
-        found = _simulation_fingerprint(path)
-        if found == fingerprint:
-            return
+        found = _stamp_of_simulation(path)
         if found is None:
             raise PerturbenchError(
                 f"'{path}' exists and is not a simulation, so it is not overwritten. Move it, or set data.source.path."
             )
+        changed = stamp.differences(found)
+        if not changed:
+            return
+        logger.info("'%s' is stale: %s", path, "; ".join(changed))
     adata = simulate(**arguments)
-    adata.uns[KEY] = {"simulation": fingerprint}
+    adata.uns[KEY] = stamp.text()
     with atomic_path(path) as partial:
         adata.write_h5ad(partial, compression="gzip")
     logger.info("simulated %d cells x %d genes: %s", *adata.shape, path)
 
 
-def _simulation_fingerprint(path: Path) -> str | None:
-    """Return the fingerprint of the parameters of an earlier simulation; ``None`` if the file is not a simulation."""
+def _code_of_the_simulation() -> str:
+    return fingerprint_code(modules_behind([simulate.__module__], ["perturbench.data"]))
+
+
+def _stamp_of_simulation(path: Path) -> Stamp | None:
+    """Return the stamp of an earlier simulation; ``None`` if the file is anything else."""
     try:
-        return ad.read_h5ad(path, backed="r").uns.get(KEY, {}).get("simulation")
+        stamp = Stamp.read(ad.read_h5ad(path, backed="r").uns)
     except (OSError, KeyError, TypeError, ValueError):
         return None
+    return stamp if stamp and "simulation" in stamp.settings else None

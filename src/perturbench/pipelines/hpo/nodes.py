@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anndata as ad
 import pandas as pd
@@ -11,13 +11,12 @@ import plotly.graph_objects as go
 
 from perturbench.config.sections import DataConfig, EvaluationConfig, HpoConfig, PredictionConfig, TrainerConfig
 from perturbench.errors import PerturbenchError, listing
-from perturbench.pipelines.evaluation.nodes import configured_metrics
+from perturbench.pipelines.datamodule import make_datamodule
 from perturbench.pipelines.hpo.objective import Objective
-from perturbench.pipelines.inputs import current_inputs, make_datamodule
-from perturbench.provenance import KEY, fingerprint_module, fingerprint_parameters, stamp
-
-if TYPE_CHECKING:
-    import optuna
+from perturbench.pipelines.hpo.study import require_searchable, run_search
+from perturbench.pipelines.metrics import configured_metrics
+from perturbench.pipelines.stamps import current_inputs, search_stamp
+from perturbench.provenance import KEY, Stamp
 
 
 def search(
@@ -36,41 +35,21 @@ def search(
     seed: int,
 ) -> pd.DataFrame:
     """Start or resume the search for a model on a task, or join its workers; return all trials."""
-    import optuna
-
     from perturbench.analysis.metrics.registry import resolve_metrics
-    from perturbench.tuning.results import trials_table
-    from perturbench.tuning.search_space import distributions, searched_part
-    from perturbench.tuning.storage import set_up_storage
-    from perturbench.tuning.study import queue_start, run_trials
 
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    _require_searchable(model, hparams, search_space)
-    configured_metrics(evaluation)
-    resolve_metrics(list(hpo.objective))
+    require_searchable(model, hparams, search_space)
+    configured_metrics(evaluation)  # imports the user's own metrics, which the objective may name
+    metrics = resolve_metrics(list(hpo.objective))
     fixed = {name: value for name, value in hparams.items() if name not in search_space}
-    settings = {
-        "inputs": current_inputs(prepared, split, data.embedding_key),
-        "keys": data.keys.__dict__,
-        "objective": hpo.objective,
-        "trainer": trainer.result_fields(),
-        "prediction": prediction.model_dump(),
-        "model": model_target,
-        "code": fingerprint_module(model_target.rpartition(".")[0]),
-        "fixed": fixed,
-        "search_space": search_space,
-        "seed": seed,
-    }
+    inputs = current_inputs(prepared, split, data.embedding_key)
+    run = {"task": task, "model": model, "seed": seed}
+    sections = (data, trainer, prediction, hpo)
+    stamp = search_stamp(inputs, *sections, metrics, model_target, fixed, search_space, **run)
     datamodule = make_datamodule(prepared, split, data, trainer, prediction, seed)
     objective = Objective(datamodule, trainer, hpo.objective, model_target, fixed, search_space, seed)
-    start = searched_part(hparams, distributions(search_space))
-    with set_up_storage(hpo.storage, hpo.heartbeat) as storage:
-        study = _study(storage, f"{task}/{model}", settings, hpo.n_startup_trials, trainer.min_epochs)
-        queue_start(study, hparams, start)
-    run_trials(study, storage, objective, hpo.n_trials, hpo.n_startup_trials, seed)
-    table = trials_table(study)
-    table.attrs[KEY] = stamp(task=task, model=model, seed=seed, study=study.study_name)
-    return table
+    trials, study = run_search(stamp, objective, hpo, hparams, trainer.min_epochs)
+    trials.attrs.update({KEY: stamp.text(), "study": study})
+    return trials
 
 
 def choose(trials: pd.DataFrame, task: str, model: str) -> dict[str, Any]:
@@ -84,11 +63,13 @@ def choose(trials: pd.DataFrame, task: str, model: str) -> dict[str, Any]:
             + ". Fix the cause and raise hpo.n_trials: failed trials count towards it."
         )
     best = done.loc[done["value"].idxmin()]
+    stamp = Stamp.read(trials.attrs)
+    origin = {"version": stamp.version, "task": stamp.task, "model": stamp.model, "seed": stamp.seed} if stamp else {}
     return {
         "hparams": json.loads(best["hparams"]),
         "objective": float(best["value"]),
         "trial": int(best["number"]),
-        "made_by": {**trials.attrs.get(KEY, {}), "trials": len(trials)},
+        "made_by": {**origin, "study": trials.attrs.get("study"), "trials": len(trials)},
     }
 
 
@@ -104,26 +85,3 @@ def plot_importance(trials: pd.DataFrame, search_space: dict[str, dict[str, Any]
     from perturbench.tuning.results import plot_importance as draw
 
     return draw(trials, search_space, f"{title}: importance of the hyperparameters of {model}")
-
-
-def _require_searchable(model: str, hparams: dict[str, Any], search_space: dict[str, dict[str, Any]]) -> None:
-    if not search_space:
-        raise PerturbenchError(f"model '{model}' has no search_space in its YAML; there is nothing to search.")
-    if unknown := sorted(set(search_space) - set(hparams)):
-        raise PerturbenchError(f"search_space names hyperparameters that '{model}' does not have: {listing(unknown)}.")
-
-
-def _study(storage: Any, name: str, settings: dict[str, Any], n_startup_trials: int, warmup: int) -> optuna.Study:
-    """Return the study of exactly these data and settings: only trials with equal settings are comparable."""
-    import optuna
-
-    study = optuna.create_study(
-        study_name=f"{name}/{fingerprint_parameters(settings)}",
-        storage=storage,
-        load_if_exists=True,
-        direction="minimize",
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=n_startup_trials, n_warmup_steps=warmup),
-    )
-    if "settings" not in study.user_attrs:
-        study.set_user_attr("settings", settings)
-    return study

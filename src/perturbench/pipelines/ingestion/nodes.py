@@ -9,15 +9,20 @@ from typing import Any
 
 import anndata as ad
 
+from perturbench import __version__
 from perturbench.config.sections import DataConfig
 from perturbench.files import size_of
-from perturbench.provenance import KEY, fingerprint_file, fingerprint_parameters, stamp
+from perturbench.pipelines.stamps import data_settings
+from perturbench.provenance import KEY, Stamp, fingerprint_file
 
 logger = logging.getLogger(__name__)
 
 
 def fetch(data: DataConfig, task: str) -> dict[str, Any]:
-    """Make sure that the raw file is there and is the right one; return what it is."""
+    """Download or simulate the raw file where it is missing, and return its path, size and sha256.
+
+    A warning is logged if it is not the file that the task names.
+    """
     path, files = _obtain(data)
     sha256 = fingerprint_file(path)
     if data.source.sha256 not in (None, sha256):
@@ -28,15 +33,8 @@ def fetch(data: DataConfig, task: str) -> dict[str, Any]:
             sha256,
             data.source.sha256,
         )
-    return stamp(
-        task=task,
-        dataset=data.dataset,
-        kind=data.source.kind,
-        path=str(path),
-        bytes=size_of(path),
-        sha256=sha256,
-        files=files,
-    )
+    facts = {"dataset": data.dataset, "kind": data.source.kind, "path": str(path), "bytes": size_of(path)}
+    return {"version": __version__, "task": task, **facts, "sha256": sha256, "files": files}
 
 
 def _obtain(data: DataConfig) -> tuple[Path, list[dict[str, Any]]]:
@@ -54,20 +52,18 @@ def _obtain(data: DataConfig) -> tuple[Path, list[dict[str, Any]]]:
 
 
 def curate(raw: dict[str, Any], data: DataConfig, task: str) -> ad.AnnData:
-    """Read raw counts and bring names, columns and counts into the standard form."""
+    """Read the raw counts and bring names, columns and counts into the standard form."""
     from perturbench.data.curation import curate_file
 
     curated = curate_file(raw["path"], data.layouts, data.keys, layout=data.layout, min_controls=data.min_controls)
-    curated.uns[KEY] = stamp(
-        task=task,
-        inputs={"raw": raw["sha256"]},
-        parameters=fingerprint_parameters(data.model_dump(exclude={"source", "card"})),
-    )
+    curated.uns[KEY] = Stamp.make(
+        task, inputs={"raw data": raw["sha256"]}, settings={"data": data_settings(data)}
+    ).text()
     return curated
 
 
 def describe(curated: ad.AnnData, raw: dict[str, Any], data: DataConfig, title: str) -> dict[str, Any]:
-    """Return the data card: what is in the curated cells, where they come from, and how to cite them."""
+    """Return the data card: what the curated cells are, where they come from, and how to cite them."""
     from perturbench.data.data_card import data_card
 
     about = {

@@ -9,14 +9,9 @@ import pandas as pd
 
 from perturbench.config.sections import DataConfig, PredictionConfig, TrainerConfig
 from perturbench.errors import PerturbenchError
-from perturbench.pipelines.inputs import (
-    current_inputs,
-    make_datamodule,
-    prediction_stamp,
-    require_fresh,
-    training_stamp,
-)
-from perturbench.provenance import KEY, fingerprint_parameters
+from perturbench.pipelines.datamodule import make_datamodule
+from perturbench.pipelines.stamps import current_inputs, prediction_stamp, require_current_checkpoint, training_stamp
+from perturbench.provenance import KEY, Stamp
 
 
 def train(
@@ -33,7 +28,7 @@ def train(
     unfinished_path: str,
     command: str,
 ) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
-    """Fit the model; a killed training goes on. Return it, and its losses as a partition."""
+    """Train the model, or resume a killed training; return the checkpoint, and its losses as a partition."""
     import lightning as L
 
     from perturbench.pipelines.tracking import lightning_logger
@@ -42,28 +37,16 @@ def train(
     from perturbench.training.fitting import fit
 
     inputs = current_inputs(prepared, split, data.embedding_key)
-    selected_on = prepared.uns.get(KEY, {}).get("inputs", {}).get("split", inputs["split"])
-    if selected_on != inputs["split"]:
-        raise PerturbenchError(
-            "genes were selected on the training cells of another split; prepare the cells again: "
-            f"kedro run --pipeline=preprocessing --params=task:{task}"
-        )
+    _require_genes_of_this_split(prepared, inputs["split"], task)
+    stamp = training_stamp(inputs, data, trainer, model_target, hparams, task=task, model=model, seed=seed)
     datamodule = make_datamodule(prepared, split, data, trainer, prediction, seed)
-    made_by = training_stamp(inputs, data, trainer, model_target, hparams, task=task, model=model, seed=seed)
     L.seed_everything(seed, workers=True, verbose=False)
     network = build_model(model_target, datamodule.context, hparams)
-    checkpoint = fit(
-        network,
-        datamodule,
-        seed=seed,
-        logger=lightning_logger(),
-        resume_dir=unfinished_path,
-        fingerprint=fingerprint_parameters(made_by),
-        **trainer.fit_arguments(),
-    )
+    more = {"logger": lightning_logger(), "resume_dir": unfinished_path, "stamp": stamp}
+    checkpoint = fit(network, datamodule, seed=seed, **more, **trainer.fit_arguments())
     losses = pd.DataFrame(checkpoint[LOSSES])
     partition = {f"{model}/seed{seed}": losses} if len(losses) else {}
-    return {**checkpoint, KEY: {**made_by, "command": command}}, partition
+    return {**checkpoint, KEY: stamp.extend(command=command).text()}, partition
 
 
 def predict(
@@ -79,8 +62,18 @@ def predict(
     from perturbench.training.checkpoints import load_model
     from perturbench.training.prediction import predict as predict_cells
 
-    made_by = require_fresh(checkpoint, prepared, split)
-    datamodule = make_datamodule(prepared, split, data, trainer, prediction, made_by["seed"])
+    trained = require_current_checkpoint(checkpoint, prepared, split)
+    datamodule = make_datamodule(prepared, split, data, trainer, prediction, trained.seed or 0)
     cells = predict_cells(load_model(checkpoint), datamodule, prediction.part, accelerator=trainer.accelerator)
-    cells.uns[KEY] = {**prediction_stamp(made_by, prediction), "command": command}
-    return {f"{made_by['model']}/seed{made_by['seed']}": cells}
+    cells.uns[KEY] = prediction_stamp(trained, prediction, command).text()
+    return {f"{trained.model}/seed{trained.seed}": cells}
+
+
+def _require_genes_of_this_split(prepared: ad.AnnData, split: str, task: str) -> None:
+    """Refuse cells whose genes were selected on the training cells of another split than the one to train on."""
+    stamp = Stamp.read(prepared.uns)
+    if stamp is not None and stamp.inputs.get("split", split) != split:
+        raise PerturbenchError(
+            "genes were selected on the training cells of another split; prepare the cells again: "
+            f"kedro run --pipeline=preprocessing --params=task:{task}"
+        )

@@ -1,4 +1,4 @@
-"""Predict what a table asks for, with a trained model."""
+"""Predict the queries of a table with a trained model."""
 
 from perturbench.pipelines.prediction.pipeline import create_pipeline
 

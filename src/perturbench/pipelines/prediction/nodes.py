@@ -1,16 +1,16 @@
-"""Predict what a table asks for, with a trained model."""
+"""Predict the queries of a table with a trained model."""
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import anndata as ad
 import pandas as pd
 
 from perturbench.config.sections import DataConfig, PredictionConfig, QueriesConfig, TrainerConfig
-from perturbench.pipelines.inputs import make_datamodule, require_fresh
-from perturbench.provenance import KEY, fingerprint_frame
+from perturbench.pipelines.datamodule import make_datamodule
+from perturbench.pipelines.stamps import queries_stamp, require_current_checkpoint
+from perturbench.provenance import KEY
 
 
 def predict_table(
@@ -23,11 +23,11 @@ def predict_table(
     prediction: PredictionConfig,
     queries: QueriesConfig,
 ) -> ad.AnnData:
-    """Return the counterfactual cells or pseudobulks of the table's perturbations, stamped with what made them."""
+    """Return counterfactual cells or pseudobulks of the perturbations in the table."""
     from perturbench.training import load_model, predict_queries
 
-    made_by = require_fresh(checkpoint, prepared, split)
-    datamodule = make_datamodule(prepared, split, data, trainer, prediction, made_by["seed"])
+    trained = require_current_checkpoint(checkpoint, prepared, split)
+    datamodule = make_datamodule(prepared, split, data, trainer, prediction, trained.seed or 0)
     model = load_model(checkpoint)
     model.require_match(datamodule.context)
     predicted = predict_queries(
@@ -39,11 +39,8 @@ def predict_table(
         max_control_cells=prediction.max_control_cells,
         batch_size=trainer.batch_size,
         num_workers=trainer.num_workers,
-        seed=made_by["seed"],
+        seed=trained.seed or 0,
         accelerator=trainer.accelerator,
     )
-    facts = {"prediction": prediction.model_dump_json(), "queries": queries.model_dump_json(exclude={"template"})}
-    table = {"query_table": fingerprint_frame(query_table)}
-    predicted.uns[KEY] = {**made_by, **facts, "inputs": {**made_by["inputs"], **table}}
-    predicted.uns[KEY]["hparams"] = json.dumps(made_by["hparams"])
+    predicted.uns[KEY] = queries_stamp(trained, prediction, queries, query_table).text()
     return predicted

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable
 from dataclasses import asdict
@@ -13,15 +12,8 @@ import pandas as pd
 
 from perturbench.config.sections import DataConfig, EmbeddingConfig, PreprocessingConfig
 from perturbench.errors import PerturbenchError
-from perturbench.pipelines.inputs import embedding_input
-from perturbench.provenance import (
-    KEY,
-    fingerprint_adata,
-    fingerprint_file,
-    fingerprint_frame,
-    fingerprint_parameters,
-    stamp,
-)
+from perturbench.pipelines.stamps import cell_embedding_stamp, embedding_input
+from perturbench.provenance import KEY, Stamp, fingerprint_file, fingerprint_frame
 
 logger = logging.getLogger(__name__)
 
@@ -34,19 +26,18 @@ def embed_cells(
         return {}
     from perturbench.preprocessing.embeddings import checkpoint_files, read_checkpoint, scgpt_embeddings
 
-    if embedding.key in curated.obsm:
-        raise PerturbenchError(
-            f"embedding.key '{embedding.key}' is in the source's obsm already; choose another key, or leave out "
-            "embedding.kind to use the source's."
-        )
+    _require_free(curated, embedding.key)
     weights = {path.name: fingerprint_file(path) for path in checkpoint_files(embedding.checkpoint)}
-    inputs = {"curated": fingerprint_adata(curated), "checkpoint": fingerprint_parameters(weights)}
-    made_by = stamp(task=task, inputs=inputs, parameters=fingerprint_parameters(embedding.result_fields()))
-    if embedding.key in known_embeddings and known_embeddings[embedding.key]().uns.get(KEY) == made_by:
-        logger.info("embedding '%s' is up to date", embedding.key)
-        return {}
+    stamp = cell_embedding_stamp(curated, embedding, weights, task)
+    if embedding.key in known_embeddings:
+        before = Stamp.read(known_embeddings[embedding.key]().uns)
+        changed = stamp.differences(before) if before else ["its stamp cannot be read"]
+        if not changed:
+            logger.info("embedding '%s' is up to date", embedding.key)
+            return {}
+        logger.info("embedding '%s' is stale: %s", embedding.key, "; ".join(changed))
     values = scgpt_embeddings(curated, read_checkpoint(embedding.checkpoint), **embedding.arguments())
-    return {embedding.key: ad.AnnData(obs=curated.obs[[]], obsm={embedding.key: values}, uns={KEY: made_by})}
+    return {embedding.key: ad.AnnData(obs=curated.obs[[]], obsm={embedding.key: values}, uns={KEY: stamp.text()})}
 
 
 def prepare_cells(
@@ -58,32 +49,30 @@ def prepare_cells(
     embedding: EmbeddingConfig,
     embeddings: dict[str, Callable[[], ad.AnnData]],
 ) -> ad.AnnData:
-    """Prepare the cells; ``split`` is used only where genes are selected on training cells."""
+    """Normalise the counts and select genes; ``split`` matters only where genes are selected on training cells."""
     from perturbench.data.labels import align_split
     from perturbench.preprocessing.preparation import fit_rows_of, prepare
 
     labels = align_split(split["split"], curated.obs_names)
-    prepared = prepare(
-        curated,
-        data.keys,
-        fit_rows=fit_rows_of(labels, preprocessing.fit_on),
-        **preprocessing.model_dump(exclude={"fit_on"}),
-    )
+    fit_rows = fit_rows_of(labels, preprocessing.fit_on)
+    prepared = prepare(curated, data.keys, fit_rows=fit_rows, **preprocessing.model_dump(exclude={"fit_on"}))
     if embedding.kind is not None:
         prepared.obsm[embedding.key] = _embedding_of(prepared.obs_names, embeddings, embedding.key)
-    inputs = {"curated": fingerprint_parameters(curated.uns.get(KEY, {}))}
-    inputs |= embedding_input(prepared, data.embedding_key)
+    origin = Stamp.read(curated.uns) or Stamp.make(task)
+    inputs = {**origin.inputs, "curated cells": origin.fingerprint(), **embedding_input(prepared, data.embedding_key)}
     if preprocessing.fit_on == "train":
         inputs["split"] = fingerprint_frame(split)
-    raw = curated.uns.get(KEY, {}).get("inputs", {}).get("raw", "unknown")
-    prepared.uns[KEY] = stamp(
-        task=task,
-        raw=raw,
-        inputs=inputs,
-        parameters=preprocessing.model_dump_json(),
-        keys=json.dumps(asdict(data.keys)),
-    )
+    settings = {"preprocessing": preprocessing, "keys": asdict(data.keys)}
+    prepared.uns[KEY] = Stamp.make(task, inputs=inputs, settings=settings).text()
     return prepared
+
+
+def _require_free(curated: ad.AnnData, key: str) -> None:
+    if key in curated.obsm:
+        raise PerturbenchError(
+            f"embedding.key '{key}' is in the source's obsm already; choose another key, or leave out "
+            "embedding.kind to use the source's."
+        )
 
 
 def _embedding_of(cells: pd.Index, embeddings: dict[str, Callable[[], ad.AnnData]], key: str) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 from collections.abc import Callable
 from importlib.metadata import version
@@ -11,9 +12,10 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from perturbench import __version__
+from perturbench.analysis.score_table import tables_by_model, valid_predictions, valid_scores
 from perturbench.config.sections import EvaluationConfig, ReportingConfig
-from perturbench.pipelines.evaluation.nodes import VALID, configured_metrics, model_and_seed, valid_scores
-from perturbench.provenance import KEY
+from perturbench.pipelines.metrics import configured_metrics
+from perturbench.provenance import KEY, Stamp
 
 Tables = dict[str, Callable[[], pd.DataFrame]]
 _PACKAGES = ("torch", "lightning", "anndata", "scanpy", "numpy", "pandas", "kedro")
@@ -41,16 +43,18 @@ def plot_collapse(similarities: Tables, evaluation_log: pd.DataFrame, leaderboar
     from perturbench.analysis.figures import plot_similarities
     from perturbench.analysis.figures.similarities import MAX_MODELS
 
-    names = {model: next(iter(seeds)) for model, seeds in _by_model(similarities, evaluation_log, leaderboard).items()}
-    return plot_similarities({model: similarities[names[model]]() for model in list(names)[:MAX_MODELS]})
+    by_model = tables_by_model(similarities, evaluation_log, list(leaderboard["model"]))
+    return plot_similarities({model: similarities[by_model[model][0]]() for model in list(by_model)[:MAX_MODELS]})
 
 
 def plot_losses(training_losses: Tables, evaluation_log: pd.DataFrame, leaderboard: pd.DataFrame) -> go.Figure:
     """Draw the training and validation losses of the models that are trained in epochs."""
     from perturbench.analysis.figures import plot_training
 
-    names = _by_model(training_losses, evaluation_log, leaderboard)
-    return plot_training({model: {name: training_losses[name]() for name in seeds} for model, seeds in names.items()})
+    by_model = tables_by_model(training_losses, evaluation_log, list(leaderboard["model"]))
+    return plot_training(
+        {model: {name: training_losses[name]() for name in names} for model, names in by_model.items()}
+    )
 
 
 def plot_tasks(
@@ -117,23 +121,13 @@ def write_report(
     return render_page(title, task, shown)
 
 
-def _by_model(tables: Tables, evaluation_log: pd.DataFrame, leaderboard: pd.DataFrame) -> dict[str, list[str]]:
-    """Return the names of the tables of valid predictions by model, models in the order of the leaderboard."""
-    valid = set(evaluation_log.loc[evaluation_log["status"].isin(VALID), "prediction"])
-    names = sorted(valid & set(tables), key=lambda name: (model_and_seed(name)[0], model_and_seed(name)[1] or 0))
-    by_model: dict[str, list[str]] = {model: [] for model in leaderboard["model"]}
-    for name in names:
-        by_model[model_and_seed(name)[0]].append(name)
-    return {model: names for model, names in by_model.items() if names}
-
-
 def _facts(scores: Tables, evaluation_log: pd.DataFrame, evaluation: EvaluationConfig) -> dict[str, Any]:
     """Return what made the results: fingerprints, parameters and versions."""
-    made_by = _made_by(scores, evaluation_log)
+    cells, split = _stamps_of_data(scores, evaluation_log)
     facts = {
-        "raw data (sha256)": made_by["prepared"].get("raw", "unknown"),
-        "preprocessing": made_by["prepared"].get("parameters", "unknown"),
-        "split": made_by["split"].get("parameters", "unknown"),
+        "raw data (sha256)": cells.inputs.get("raw data", "unknown") if cells else "unknown",
+        "preprocessing": _settings(cells, "preprocessing"),
+        "split": _settings(split, "splitter"),
         "evaluation": evaluation.model_dump_json(),
         "perturbench": __version__,
         "python": platform.python_version(),
@@ -141,9 +135,12 @@ def _facts(scores: Tables, evaluation_log: pd.DataFrame, evaluation: EvaluationC
     return facts | {package: version(package) for package in _PACKAGES}
 
 
-def _made_by(scores: Tables, evaluation_log: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """Return the stamps of the prepared cells and the split that the scores were computed with."""
-    for name in evaluation_log.loc[evaluation_log["status"].isin(VALID), "prediction"]:
-        inputs = scores[name]().attrs.get(KEY, {}).get("inputs", {})
-        return {what: dict(inputs.get(what, {})) for what in ("prepared", "split")}
-    return {"prepared": {}, "split": {}}
+def _stamps_of_data(scores: Tables, evaluation_log: pd.DataFrame) -> list[Stamp | None]:
+    """Return the stamps of the prepared cells and of the split that the scores were computed with."""
+    valid = valid_predictions(evaluation_log)
+    made_from = scores[valid[0]]().attrs.get("made_from", {}) if valid else {}
+    return [Stamp.read({KEY: made_from.get(name)}) for name in ("cells", "split")]
+
+
+def _settings(stamp: Stamp | None, section: str) -> str:
+    return json.dumps(stamp.settings.get(section)) if stamp else "unknown"

@@ -13,7 +13,7 @@ from perturbench.pipelines.reporting.nodes import (
 
 
 def create_pipeline(**_: object) -> Pipeline:
-    """Return the stage: what the others left -> figures -> ``report``."""
+    """Return the stage: tables of the other stages -> figures -> ``report``."""
     return Pipeline(
         [
             Node(

@@ -6,13 +6,13 @@ import anndata as ad
 import pandas as pd
 
 from perturbench.config.sections import DataConfig, SplitterConfig
-from perturbench.provenance import KEY, fingerprint_frame, stamp
+from perturbench.provenance import KEY, Stamp, fingerprint_frame
 
 
 def assign_split(
     curated: ad.AnnData, data: DataConfig, splitter: SplitterConfig, task: str
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Split the cells, count what is in each part, and list what was checked."""
+    """Return the part of each cell, the counts of each part, and the checks that the split passed."""
     from perturbench.data.groups import Groups
     from perturbench.data.splits import SplitRules, read_split, split_cells, split_checks, split_summary
 
@@ -22,11 +22,8 @@ def assign_split(
     else:
         split = split_cells(obs, data.keys, splitter.method, SplitRules(**splitter.rules()), splitter.seed)
     table = split.rename_axis("cell").to_frame("split")
-    table.attrs[KEY] = stamp(
-        task=task,
-        inputs={"obs": fingerprint_frame(obs[[data.keys.perturbation, *data.covariate_keys]])},
-        parameters=splitter.model_dump_json(),
-    )
+    inputs = {"annotation of the cells": fingerprint_frame(obs[[data.keys.perturbation, *data.covariate_keys]])}
+    table.attrs[KEY] = Stamp.make(task, inputs=inputs, settings={"splitter": splitter}).text()
     groups = Groups.from_obs(obs, data.keys)
     checks = split_checks(split, groups, method=splitter.method, strict=splitter.strict)
     return table, split_summary(split, groups), checks

@@ -1,4 +1,4 @@
-"""Write a table of what can be predicted, to edit."""
+"""Write a template of the table of queries, for the user to edit."""
 
 from perturbench.pipelines.template.pipeline import create_pipeline
 

@@ -1,4 +1,4 @@
-"""Write a table of what can be predicted, to edit."""
+"""Write a template of the table of queries, for the user to edit."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import anndata as ad
 import pandas as pd
 
 from perturbench.config.sections import DataConfig, PredictionConfig, QueriesConfig, TrainerConfig
-from perturbench.pipelines.inputs import make_datamodule
+from perturbench.pipelines.datamodule import make_datamodule
 
 
 def write_template(
@@ -17,7 +17,7 @@ def write_template(
     prediction: PredictionConfig,
     queries: QueriesConfig,
 ) -> pd.DataFrame:
-    """Return the perturbations and states that a model trained on the split can be asked for."""
+    """Return a table of perturbations and states that a model trained on the split can predict."""
     from perturbench.data.queries import make_template
 
     datamodule = make_datamodule(prepared, split, data, trainer, prediction, seed=0)

@@ -1,4 +1,4 @@
-"""The stage that writes a template of the table of wanted perturbations."""
+"""The stage that writes a template of the table of queries."""
 
 from kedro.pipeline import Node, Pipeline
 

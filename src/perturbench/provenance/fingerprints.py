@@ -1,37 +1,25 @@
-"""What made an artifact: content fingerprints and the stamp stored beside the data."""
+"""Fingerprints of parameters, files, tables and cells: equal contents have equal ones."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
 
-from perturbench import __version__
-
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     import anndata as ad
     import pandas as pd
 
-KEY = "perturbench"
 _ROWS = 4096
-
-
-def stamp(**facts: Any) -> dict[str, Any]:
-    """Return the provenance record of an artifact: the package version and the given facts."""
-    return {"version": __version__, **facts}
 
 
 def fingerprint_parameters(parameters: Any) -> str:
     """Return the fingerprint of JSON-like parameters; the order of keys does not matter."""
-    text = json.dumps(parameters, sort_keys=True, default=_jsonable)
+    text = json.dumps(parameters, sort_keys=True, default=jsonable)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
@@ -43,26 +31,6 @@ def fingerprint_file(path: str | Path) -> str:
         return hashlib.sha256("".join(lines).encode()).hexdigest()
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def fingerprint_code(modules: Iterable[str] = ()) -> str:
-    """Return the fingerprint of the code that computes scores: this package's analysis, and more modules by name."""
-    folder = Path(__file__).parent / "analysis"
-    more = [getattr(sys.modules.get(name), "__file__", None) for name in modules]
-    digest = hashlib.blake2b(digest_size=8)
-    for path in [*sorted(folder.glob("*.py")), *(Path(file) for file in more if file)]:
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-def fingerprint_module(name: str) -> str:
-    """Return the fingerprint of a module's file, found without importing it; ``unknown`` if there is none."""
-    try:
-        spec = find_spec(name)
-    except (ImportError, ValueError):
-        spec = None
-    path = Path(spec.origin) if spec and spec.origin else None
-    return hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest() if path and path.is_file() else "unknown"
 
 
 def fingerprint_frame(frame: pd.DataFrame) -> str:
@@ -101,6 +69,7 @@ def fingerprint_array(array: Any) -> str:
     return digest.hexdigest()
 
 
-def _jsonable(value: Any) -> Any:
+def jsonable(value: Any) -> Any:
+    """Return a value of a typed section as plain values, anything else as text; for ``json.dumps``."""
     dump = getattr(value, "model_dump", None)
     return dump(mode="json") if dump else str(value)
