@@ -65,8 +65,8 @@ def score_code(metrics: Iterable[Metric], source: Path | None = None) -> dict[st
     roots = [*sorted(definers), "perturbench.analysis.evaluation", f"{_DATA}.labels"]
     modules = modules_behind(roots, ("perturbench.analysis", _DATA), source)
     scoring = {name: path for name, path in modules.items() if _is_scoring(name)}
-    of_metrics = {name: path for name, path in modules.items() if name not in scoring}
-    return {"metrics": fingerprint_code(of_metrics), "scoring": fingerprint_code(scoring)}
+    metric_modules = {name: path for name, path in modules.items() if name not in scoring}
+    return {"metrics": fingerprint_code(metric_modules), "scoring": fingerprint_code(scoring)}
 
 
 def embedding_code() -> dict[str, str]:

@@ -105,7 +105,7 @@ class Stamp:
         )
 
     def without(self, name: str) -> Stamp:
-        """Return the stamp without the settings and the code of this name, such as ``prediction``."""
+        """Return the stamp without the settings and the code of this name, for example ``prediction``."""
         settings, code = ({key: of[key] for key in of if key != name} for of in (self.settings, self.code))
         return replace(self, settings=settings, code=code)
 

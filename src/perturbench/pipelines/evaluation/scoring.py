@@ -125,29 +125,33 @@ class Scorer:
     ) -> Outcome:
         adata = _load(load, name)
         try:
-            made_by = Stamp.read(adata.uns)
+            prediction_stamp = Stamp.read(adata.uns)
             try:
-                return self._score_if_stale(name, adata, made_by, load_scores)
+                return self._score_if_stale(name, adata, prediction_stamp, load_scores)
             except PerturbenchError as error:
-                return Outcome(REFUSED, str(error), made_by)
+                return Outcome(REFUSED, str(error), prediction_stamp)
         finally:
             if adata.isbacked:
                 adata.file.close()
 
     def _score_if_stale(
-        self, name: str, adata: ad.AnnData, made_by: Stamp | None, load_scores: Callable[[], pd.DataFrame] | None
+        self,
+        name: str,
+        adata: ad.AnnData,
+        prediction_stamp: Stamp | None,
+        load_scores: Callable[[], pd.DataFrame] | None,
     ) -> Outcome:
-        if made_by is not None:
-            require_current_prediction(made_by, self._inputs, self._prepared, self._prediction, self._task)
+        if prediction_stamp is not None:
+            require_current_prediction(prediction_stamp, self._inputs, self._prepared, self._prediction, self._task)
         model, seed = model_and_seed(name)
         stamp = replace(self._stamp.extend(inputs={"prediction": fingerprint_adata(adata)}), model=model, seed=seed)
         reason = _stale_because(stamp, load_scores)
         if reason is None:
-            return Outcome(UP_TO_DATE, "nothing changed", made_by)
+            return Outcome(UP_TO_DATE, "nothing changed", prediction_stamp)
         scores, similarities = self._score(adata, model)
         scores.insert(1, "seed", pd.array([seed] * len(scores), dtype="Int64"))
         scores.attrs[KEY] = stamp.text()
-        return Outcome(EVALUATED, reason, made_by, scores, similarities)
+        return Outcome(EVALUATED, reason, prediction_stamp, scores, similarities)
 
     def _score(self, adata: ad.AnnData, model: str) -> tuple[pd.DataFrame, pd.DataFrame]:
         from perturbench.analysis.evaluation import score
