@@ -12,6 +12,7 @@ SOURCE = Path(__file__).parents[1] / "src/perturbench"
 #: neighbours that know nothing of each other. A file belongs to the longest name that it starts with.
 ROOMS = (
     ("errors", "files", "provenance"),
+    ("parameters",),
     # The library: no Kedro, no MLflow.
     ("data",),
     ("data/sources", "data/splits", "data/curation", "data/loading"),

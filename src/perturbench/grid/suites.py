@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, NonNegativeInt
 
-from perturbench.config.sections import Section
 from perturbench.errors import require_choice
+from perturbench.parameters import Parameters
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-class Suite(Section):
+class Suite(Parameters):
     """Tasks, models and seeds that make a grid, and parameters of all its cells as ``--params`` takes them."""
 
     tasks: tuple[str, ...] = Field(("demo",), min_length=1)

@@ -14,6 +14,7 @@ from perturbench.data.sparse import stack_rows
 from perturbench.errors import PerturbenchError, listing, require_choice
 from perturbench.preprocessing.gene_selection import DifferentiallyExpressed, HighlyVariable
 from perturbench.preprocessing.normalisation import count_blocks, depths_of, log_normalised
+from perturbench.preprocessing.settings import PreprocessingSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,13 +27,10 @@ logger = logging.getLogger(__name__)
 def prepare(
     adata: ad.AnnData,
     keys: Keys,
+    settings: PreprocessingSettings | None = None,
     *,
     fit_rows: np.ndarray | None = None,
-    min_cells: int = 10,
-    target_sum: float = 10_000.0,
-    n_top_genes: int = 4000,
-    n_de_genes: int = 25,
-    keep_perturbed_genes: bool = True,
+    **changes: Any,
 ) -> ad.AnnData:
     """Turn raw counts into what models train on.
 
@@ -48,18 +46,13 @@ def prepare(
         Raw counts, ``(n_cells, n_genes)``, in memory or backed.
     keys
         The columns of its ``obs``.
+    settings
+        How to normalise, and which genes to keep; the defaults of :class:`PreprocessingSettings` if not given.
     fit_rows
         Cells that genes are selected on; all if not given.
-    min_cells
-        Cells that must have a gene, among ``fit_rows``.
-    target_sum
-        Counts per cell after normalisation.
-    n_top_genes
-        Highly variable genes to keep.
-    n_de_genes
-        Differentially expressed genes to keep per perturbation and state, by ``|score|`` of scanpy's t-test.
-    keep_perturbed_genes
-        Whether genes that are perturbed are kept.
+    **changes
+        Fields of :class:`PreprocessingSettings` that differ from ``settings``:
+        ``prepare(adata, keys, n_top_genes=100)``.
 
     Returns
     -------
@@ -69,40 +62,44 @@ def prepare(
     Raises
     ------
     PerturbenchError
-        If no gene is left, or a cell has no counts.
+        If a setting is unknown or out of range, no gene is left, or a cell has no counts.
     """
+    settings = PreprocessingSettings.override(settings, changes)
     groups = Groups.from_obs(adata.obs, keys)
     fit = np.zeros(adata.n_obs, dtype=bool)
     fit[slice(None) if fit_rows is None else fit_rows] = True
     batches = _states_of(groups, fit)
     n_cells_with, sums = _count(adata.X, batches)
-    seen = n_cells_with >= min_cells
+    seen = n_cells_with >= settings.min_cells
     if not seen.any():
         raise PerturbenchError(
-            f"no gene is seen in at least min_cells={min_cells} of {fit.sum()} cells; lower preprocessing.min_cells."
+            f"no gene is seen in at least min_cells={settings.min_cells} of {fit.sum()} cells; "
+            "lower preprocessing.min_cells."
         )
     n_seen = int(seen.sum())
     # Finding genes is the slow step, and changes nothing once every gene is kept.
-    everything = n_top_genes >= n_seen
-    variable = _highly_variable(sums, seen, batches) if n_top_genes and not everything else None
-    differing = DifferentiallyExpressed(groups, fit, n_seen) if n_de_genes and not everything else None
-    _feed(variable, differing, adata.X, seen, target_sum)
+    everything = settings.n_top_genes >= n_seen
+    variable = _highly_variable(sums, seen, batches) if settings.n_top_genes and not everything else None
+    differing = DifferentiallyExpressed(groups, fit, n_seen) if settings.n_de_genes and not everything else None
+    _feed(variable, differing, adata.X, seen, settings.target_sum)
     why = {
-        "highly_variable": variable.chosen(n_top_genes) if variable else np.full(n_seen, everything),
-        "perturbed": adata.var_names[seen].isin(_singles(groups, fit)) & keep_perturbed_genes,
-        "differentially_expressed": differing.chosen(n_de_genes) if differing else np.zeros(n_seen, dtype=bool),
+        "highly_variable": variable.chosen(settings.n_top_genes) if variable else np.full(n_seen, everything),
+        "perturbed": adata.var_names[seen].isin(_singles(groups, fit)) & settings.keep_perturbed_genes,
+        "differentially_expressed": (
+            differing.chosen(settings.n_de_genes) if differing else np.zeros(n_seen, dtype=bool)
+        ),
     }
     kept = np.logical_or.reduce(list(why.values()))
     if not kept.any():
         raise PerturbenchError(
-            f"no gene is kept with n_top_genes={n_top_genes}, n_de_genes={n_de_genes}, "
-            f"keep_perturbed_genes={keep_perturbed_genes}; raise preprocessing.n_top_genes."
+            f"no gene is kept with n_top_genes={settings.n_top_genes}, n_de_genes={settings.n_de_genes}, "
+            f"keep_perturbed_genes={settings.keep_perturbed_genes}; raise preprocessing.n_top_genes."
         )
     reasons = ", ".join(f"{reason.sum()} {name.replace('_', ' ')}" for name, reason in why.items())
     logger.info("kept %d of %d genes (%s)", kept.sum(), adata.n_vars, reasons)
     prepared = _annotation(adata, np.flatnonzero(seen)[kept])
     prepared.var = prepared.var.assign(**{name: reason[kept] for name, reason in why.items()})
-    prepared.layers["counts"], prepared.X = _kept(adata, seen, kept, target_sum)
+    prepared.layers["counts"], prepared.X = _kept(adata, seen, kept, settings.target_sum)
     return prepared
 
 

@@ -55,11 +55,11 @@ def train(
     checkpoint = fit(
         network,
         datamodule,
+        trainer,
         seed=seed,
         logger=lightning_logger(),
         resume_dir=unfinished_path,
         fingerprint=fingerprint_parameters(made_by),
-        **trainer.fit_arguments(),
     )
     losses = pd.DataFrame(checkpoint[LOSSES])
     partition = {f"{model}/seed{seed}": losses} if len(losses) else {}

@@ -45,7 +45,7 @@ def embed_cells(
     if embedding.key in known_embeddings and known_embeddings[embedding.key]().uns.get(KEY) == made_by:
         logger.info("embedding '%s' is up to date", embedding.key)
         return {}
-    values = scgpt_embeddings(curated, read_checkpoint(embedding.checkpoint), **embedding.arguments())
+    values = scgpt_embeddings(curated, read_checkpoint(embedding.checkpoint), embedding)
     return {embedding.key: ad.AnnData(obs=curated.obs[[]], obsm={embedding.key: values}, uns={KEY: made_by})}
 
 
@@ -63,12 +63,7 @@ def prepare_cells(
     from perturbench.preprocessing.preparation import fit_rows_of, prepare
 
     labels = align_split(split["split"], curated.obs_names)
-    prepared = prepare(
-        curated,
-        data.keys,
-        fit_rows=fit_rows_of(labels, preprocessing.fit_on),
-        **preprocessing.model_dump(exclude={"fit_on"}),
-    )
+    prepared = prepare(curated, data.keys, preprocessing, fit_rows=fit_rows_of(labels, preprocessing.fit_on))
     if embedding.kind is not None:
         prepared.obsm[embedding.key] = _embedding_of(prepared.obs_names, embeddings, embedding.key)
     inputs = {"curated": fingerprint_parameters(curated.uns.get(KEY, {}))}

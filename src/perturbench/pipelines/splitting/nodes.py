@@ -14,13 +14,13 @@ def assign_split(
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Split the cells, count what is in each part, and list what was checked."""
     from perturbench.data.groups import Groups
-    from perturbench.data.splits import SplitRules, read_split, split_cells, split_checks, split_summary
+    from perturbench.data.splits import read_split, split_cells, split_checks, split_summary
 
     obs = curated.obs
     if splitter.method == "csv":
         split = read_split(splitter.path or "", obs, data.keys, strict=splitter.strict)
     else:
-        split = split_cells(obs, data.keys, splitter.method, SplitRules(**splitter.rules()), splitter.seed)
+        split = split_cells(obs, data.keys, splitter.method, splitter, splitter.seed)
     table = split.rename_axis("cell").to_frame("split")
     table.attrs[KEY] = stamp(
         task=task,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from perturbench.errors import PerturbenchError, listing
+from perturbench.preprocessing.embeddings.settings import EmbeddingSettings
 from perturbench.preprocessing.embeddings.tokens import Tokens, cell_seeds, tokenise
 
 if TYPE_CHECKING:
@@ -28,12 +29,8 @@ _CHUNK = 1024
 def scgpt_embeddings(
     adata: ad.AnnData,
     checkpoint: ScGPTCheckpoint,
-    *,
-    gene_key: str | None = None,
-    max_length: int = 1200,
-    batch_size: int = 64,
-    device: str = "auto",
-    seed: int = 0,
+    settings: EmbeddingSettings | None = None,
+    **changes: Any,
 ) -> np.ndarray:
     """Return scGPT's embedding of each cell: its output at ``<cls>``, scaled to length 1.
 
@@ -47,16 +44,10 @@ def scgpt_embeddings(
         Raw counts of all genes, ``(n_cells, n_genes)``; read in chunks, so it may be backed by a file.
     checkpoint
         See :func:`read_checkpoint`.
-    gene_key
-        Column of ``var`` with gene symbols; the gene names if not given.
-    max_length
-        Tokens per cell, ``<cls>`` included. Cells with more expressed genes are represented by a sample of them.
-    batch_size
-        Cells that go through the network at a time.
-    device
-        Torch's name of a device, or ``auto``: a GPU if there is one.
-    seed
-        Of the sample of genes, and of the bins of tied values.
+    settings
+        How to embed the cells; the defaults of :class:`EmbeddingSettings` if not given.
+    **changes
+        Fields of :class:`EmbeddingSettings` that differ from ``settings``.
 
     Returns
     -------
@@ -67,10 +58,11 @@ def scgpt_embeddings(
     PerturbenchError
         If no gene is in the vocabulary, ``gene_key`` is not in ``var``, or there is no such device.
     """
-    columns, genes = _known_genes(adata, checkpoint.vocabulary, gene_key)
-    where = _device(device)
+    settings = EmbeddingSettings.override(settings, changes)
+    columns, genes = _known_genes(adata, checkpoint.vocabulary, settings.gene_key)
+    where = _device(settings.device)
     network = checkpoint.network.to(where)
-    seeds = cell_seeds(adata.obs_names, seed)
+    seeds = cell_seeds(adata.obs_names, settings.seed)
     embeddings = np.empty((adata.n_obs, network.width), dtype=np.float32)
     n_empty = 0
     progress = tqdm(total=adata.n_obs, desc="Embedding cells", disable=not sys.stderr.isatty())
@@ -83,11 +75,11 @@ def scgpt_embeddings(
             cls_token=checkpoint.cls_token,
             pad_token=checkpoint.pad_token,
             pad_value=checkpoint.pad_value,
-            max_length=max_length,
+            max_length=settings.max_length,
         )
         n_empty += int((tokens.lengths == 1).sum())
         # Cells of similar length together: little of a batch is padding.
-        for rows in _batches(np.argsort(tokens.lengths, kind="stable"), batch_size):
+        for rows in _batches(np.argsort(tokens.lengths, kind="stable"), settings.batch_size):
             embeddings[start + rows] = _embed(tokens, rows, network, where)
             progress.update(len(rows))
     progress.close()

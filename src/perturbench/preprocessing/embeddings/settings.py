@@ -1,0 +1,31 @@
+"""Settings of the cell embeddings, readable without torch."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from perturbench.parameters import Parameters
+
+
+class EmbeddingSettings(Parameters):
+    """How a pretrained network embeds cells.
+
+    Attributes
+    ----------
+    gene_key
+        Column of ``var`` with gene symbols; ``None`` if the gene names are symbols.
+    max_length
+        Tokens per cell, including ``<cls>``. A cell with more expressed genes is represented by a sample of them.
+    batch_size
+        Number of cells that go through the network at a time.
+    device
+        Torch's name of a device, or ``auto`` for a GPU if there is one.
+    seed
+        Seed of the sample of genes, and of the bins of tied values.
+    """
+
+    gene_key: str | None = None
+    max_length: int = Field(1200, ge=2)
+    batch_size: int = Field(64, ge=1)
+    device: str = "auto"
+    seed: int = Field(0, ge=0)
