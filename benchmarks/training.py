@@ -201,7 +201,7 @@ def step(options):
     """Time a step through the trainer, against forward, backward and optimizer of the same model on the same batch."""
     from torch.utils.data import DataLoader
 
-    from perturbench.data.loading.cell_matrix import BatchIndex
+    from perturbench.data.loading.indices import BatchIndex
 
     cells, split = screen(options.cells, options.genes, n_embedding=512)
     for name, parameters in trained_models(options):

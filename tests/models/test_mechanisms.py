@@ -115,22 +115,24 @@ class TestCPA:
         truths = [batch.perturbations, batch.covariates["cell_type"], batch.covariates["line"]]
         logits = [classifier(cell.mean) for classifier in model.adversary]
         told = sum(-(truth * one.log_softmax(1)).sum(1).mean() for truth, one in zip(truths, logits, strict=True))
-        assert model.loss(batch).item() == pytest.approx((error + 0.5 * kl).item(), rel=1e-5)
-        assert model.generator_loss(batch).item() == pytest.approx((error + 0.5 * kl - 2 * told).item(), rel=1e-5)
+        assert model.loss(batch)["loss"].item() == pytest.approx((error + 0.5 * kl).item(), rel=1e-5)
+        assert model.generator_loss(batch)["loss"].item() == pytest.approx(
+            (error + 0.5 * kl - 2 * told).item(), rel=1e-5
+        )
         slopes = [torch.autograd.grad(one.sum(), cell.mean, retain_graph=True)[0] for one in logits]
         penalty = sum(slope.square().mean() for slope in slopes)
-        assert model.adversary_loss(batch).item() == pytest.approx((2 * told + 3 * penalty).item(), rel=1e-4)
+        assert model.adversary_loss(batch)["loss"].item() == pytest.approx((2 * told + 3 * penalty).item(), rel=1e-4)
 
     def test_generator_loss_grows_as_the_adversary_can_tell_less(self, module):
         """The sign: the encoder gains where the cross-entropy is high."""
         model = new(CPA, module, **SMALL_CPA, adv_weight=5.0).eval()
         batch = module.observed("train")[:50]
-        told = model.loss(batch) - model.generator_loss(batch)
+        told = model.loss(batch)["loss"] - model.generator_loss(batch)["loss"]
         assert told.item() > 0
 
     def test_adversary_step_has_no_gradient_in_the_generator(self, module):
         model = new(CPA, module, **SMALL_CPA)
-        model.adversary_loss(module.observed("train")[:50]).backward()
+        model.adversary_loss(module.observed("train")[:50])["loss"].backward()
         with_gradient = {name.split(".")[0] for name, value in model.named_parameters() if value.grad is not None}
         assert with_gradient == {"adversary"}
 
@@ -237,7 +239,7 @@ class TestSAMSVAE:
         batch = self.batch(module)
         assert model.mask_logits is None
         assert model.kl_of_perturbations(batch, Gaussian(torch.randn(6, 4), torch.randn(6, 4))).item() == 0
-        model.loss(batch).backward()
+        model.loss(batch)["loss"].backward()
         assert all(value.grad is not None for value in model.parameters()), "no weight is left unused"
 
     @pytest.mark.parametrize("mean_field", [True, False])
@@ -254,7 +256,7 @@ class TestSAMSVAE:
 
     def test_gradients_reach_the_masks_of_the_batch_only(self, module):
         model = new(SAMSVAE, module, **SMALL_SAMS)
-        model.loss(self.batch(module)).backward()
+        model.loss(self.batch(module))["loss"].backward()
         reached = model.mask_logits.grad.abs().sum(dim=1) > 0
         assert reached.tolist() == [True, True, False, False, False, False]
 
@@ -284,14 +286,14 @@ class TestBioLord:
     def test_penalty_is_weighted(self, module):
         batch = module.observed("train")[:20]
         one, ten = (new(BioLord, module, latent_dim=4, penalty_weight=weight).eval() for weight in (1.0, 10.0))
-        difference = (ten.loss(batch) - one.loss(batch)).item()
+        difference = (ten.loss(batch)["loss"] - one.loss(batch)["loss"]).item()
         assert difference == pytest.approx(9 * one.penalty(batch).item(), rel=1e-4)
 
     def test_noise_is_of_training_alone(self, module):
         model, batch = new(BioLord, module, latent_dim=4, noise=1.0), module.observed("train")[:20]
-        assert not torch.equal(model.loss(batch), model.loss(batch))
+        assert not torch.equal(model.loss(batch)["loss"], model.loss(batch)["loss"])
         model.eval()
-        assert torch.equal(model.loss(batch), model.loss(batch))
+        assert torch.equal(model.loss(batch)["loss"], model.loss(batch)["loss"])
 
 
 class TestMask:

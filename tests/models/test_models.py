@@ -377,7 +377,7 @@ def test_training_lowers_the_loss(module):
     losses = []
 
     class Watch(Callback):
-        def on_validation_epoch_end(self, trainer, pl_module):
+        def on_validation_end(self, trainer, pl_module):
             losses.append(float(trainer.callback_metrics["val_loss"]))
 
     model = build("linear", module.context)

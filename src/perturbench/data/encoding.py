@@ -145,3 +145,36 @@ def one_hot(states: Sequence[State], context: Context) -> dict[str, np.ndarray]:
             )
         encoded[key] = np.eye(len(levels), dtype=np.float32)[[levels.index(value) for value in values]]
     return encoded
+
+
+def require_same_names(model: Context, data: Context) -> None:
+    """Raise unless a model that was trained with one context can be given data with another.
+
+    Raises
+    ------
+    PerturbenchError
+        If genes, keys, perturbations or covariate values differ, with both sides named.
+    """
+    sides = [(what, model[what], data[what]) for what in ("gene_names", "covariate_keys")]
+    if all(list(of_model) == list(of_data) for _, of_model, of_data in sides):
+        sides = [("perturbations", model["perturbation_uniques"], data["perturbation_uniques"])]
+        sides += [
+            (f"values of '{key}'", model["covariate_uniques"][key], levels)
+            for key, levels in data["covariate_uniques"].items()
+        ]
+    for what, of_model, of_data in sides:
+        if list(of_model) != list(of_data):
+            raise PerturbenchError(
+                f"the checkpoint does not fit the data: {what} differ. Checkpoint: {_brief(of_model)}. "
+                f"Data: {_brief(of_data)}. Only in the checkpoint: {_without(of_model, of_data)}; "
+                f"only in the data: {_without(of_data, of_model)} (none in either: their order differs). "
+                "Use the data it was trained on, or train it on this."
+            )
+
+
+def _brief(names: Sequence[str]) -> str:
+    return f"{len(names)} ({listing(names, 5)})"
+
+
+def _without(names: Sequence[str], others: Sequence[str]) -> str:
+    return listing(sorted(set(names) - set(others)), 5)

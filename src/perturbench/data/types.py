@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from perturbench.errors import PerturbenchError
+
 if TYPE_CHECKING:
     import numpy as np
     import torch
@@ -75,3 +77,35 @@ class Batch(NamedTuple):
     embeddings: torch.Tensor | None = None
     control_embeddings: torch.Tensor | None = None
     groups: torch.Tensor | None = None
+
+    def observed(self, use_embeddings: bool = False) -> torch.Tensor:
+        """Return the observed expression ``(n_cells, n_genes)``, or the embeddings ``(n_cells, n_embedding)``.
+
+        Raises
+        ------
+        PerturbenchError
+            If it is a batch of counterfactuals, or has no embeddings.
+        """
+        if self.gene_expression is None:
+            raise PerturbenchError(
+                "a counterfactual batch has no observed expression; predict from batch.matched_controls()."
+            )
+        return _require(self.embeddings) if use_embeddings else self.gene_expression
+
+    def matched_controls(self, use_embeddings: bool = False) -> torch.Tensor:
+        """Return a control cell of the same state for each cell: expression or embeddings, as :meth:`observed`.
+
+        Raises
+        ------
+        PerturbenchError
+            If the dataset does not match controls, or has no embeddings.
+        """
+        if self.controls is None:
+            raise PerturbenchError("the batch has no matched controls; use SingleCellPerturbationWithControls.")
+        return _require(self.control_embeddings) if use_embeddings else self.controls
+
+
+def _require(embeddings: torch.Tensor | None) -> torch.Tensor:
+    if embeddings is None:
+        raise PerturbenchError("the batch has no embeddings; load the data with an embedding_key.")
+    return embeddings

@@ -1,4 +1,4 @@
-"""What every model shares: training, counterfactual prediction, testing, and a checkpoint that stands alone."""
+"""What every model shares: its losses and optimizers, counterfactual prediction, testing, and its checkpoint."""
 
 from __future__ import annotations
 
@@ -15,26 +15,25 @@ from torch.nn import functional as F
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from perturbench import __version__
-from perturbench.analysis.evaluation import score
-from perturbench.analysis.metrics.distributions import MAX_CELLS
-from perturbench.analysis.metrics.registry import resolve_metrics
-from perturbench.analysis.profiles import Prediction, Reference, SampledCells
 from perturbench.analysis.score_table import summarise
-from perturbench.data.encoding import context_keys
-from perturbench.data.group_sums import GroupSums
+from perturbench.analysis.streaming import StreamedEvaluation
+from perturbench.data.encoding import context_keys, require_same_names
+from perturbench.data.loading.decoding import decode_pairs, obs_of_pairs
 from perturbench.data.loading.examples import encode_example
 from perturbench.data.types import Example
-from perturbench.errors import PerturbenchError, listing
+from perturbench.errors import PerturbenchError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from lightning.pytorch.utilities.types import OptimizerLRScheduler
 
     from perturbench.data.encoding import Context
-    from perturbench.data.groups import Pair
     from perturbench.data.loading.counterfactual import CounterfactualWithReference
     from perturbench.data.types import Batch
+
+    #: A loss, or named terms of which ``loss`` is minimised and the others are recorded.
+    Losses = torch.Tensor | Mapping[str, torch.Tensor]
 
 TRANSFORM = "log1p of counts per 10,000"
 
@@ -43,25 +42,26 @@ class PerturbationModel(L.LightningModule, ABC):
     """A model that predicts the expression of perturbed cells from control cells.
 
     A subclass defines :meth:`predict`, and :meth:`loss` if it is not the mean squared error of the prediction. All
-    arguments of its constructor are hyperparameters and are stored in the checkpoint, which is all that predicting
-    needs.
+    arguments of its constructor are hyperparameters and are stored in the checkpoint, which alone suffices to predict.
 
     Parameters
     ----------
     context
         Names of the training data, as ``from_anndata`` and the datamodule give them.
     lr, wd
-        Learning rate and weight decay of Adam.
+        Learning rate and weight decay of the Adam optimizer.
 
     Attributes
     ----------
     training_record
         What the model was trained on: transform of the expression, genes, perturbations, covariates, keys.
+    epoch_losses
+        Mean of each loss over the cells of the last epoch: ``train_loss``, ``val_loss`` and the other terms.
     """
 
     #: Whether the model is computed from pseudobulks instead of being trained, see ``ClosedFormModel``.
     closed_form = False
-    #: What a model that steps its optimizers itself clips gradients to; for the others Lightning does.
+    #: Largest norm of the gradients, for models that step their optimizers themselves; Lightning clips the others'.
     gradient_clip_val: float | None = None
     #: What a test computes: a profile or names of metrics.
     test_metrics: str | list[str] = "default"
@@ -75,12 +75,14 @@ class PerturbationModel(L.LightningModule, ABC):
         self.n_genes = len(context["gene_names"])
         self.n_perturbations = len(context["perturbation_uniques"])
         self.n_covariates = sum(map(len, context["covariate_uniques"].values()))
+        self.epoch_losses: dict[str, float] = {}
+        self._loss_sums: dict[str, torch.Tensor] = {}
 
     @abstractmethod
     def predict(self, batch: Batch) -> torch.Tensor:
         """Return the predicted expression of a batch's cells under its perturbations, ``(n_cells, n_genes)``.
 
-        ``batch.gene_expression`` is ``None`` where the answer is unknown: start from ``batch.controls``.
+        ``batch.gene_expression`` is ``None`` where the answer is unknown: start from ``batch.matched_controls()``.
         """
 
     def forward(self, cells: Batch | Example) -> torch.Tensor:
@@ -90,9 +92,13 @@ class PerturbationModel(L.LightningModule, ABC):
             return self.predict(batch)[0]
         return self.predict(cells)
 
-    def loss(self, batch: Batch) -> torch.Tensor:
-        """Return the loss of a batch of observed cells, a scalar."""
-        predicted, observed = self.predict(batch), observed_of(batch)
+    def loss(self, batch: Batch) -> Losses:
+        """Return the loss of a batch of observed cells, a scalar.
+
+        A model with several terms returns a dict of scalars: ``loss`` is minimised, and every term is recorded per
+        epoch as ``train_<name>`` and ``val_<name>``.
+        """
+        predicted, observed = self.predict(batch), batch.observed()
         if predicted.shape != observed.shape:
             raise PerturbenchError(
                 f"{type(self).__name__}.predict returned {tuple(predicted.shape)} for {tuple(observed.shape)} cells x "
@@ -101,7 +107,7 @@ class PerturbationModel(L.LightningModule, ABC):
         return F.mse_loss(predicted, observed)
 
     def input_width(self, use_embeddings: bool) -> int:
-        """Return the width of what stands for a cell: its genes, or its embedding.
+        """Return the number of values that represent a cell: its genes, or the dimensions of its embedding.
 
         Raises
         ------
@@ -122,105 +128,109 @@ class PerturbationModel(L.LightningModule, ABC):
             return torch.cat(list(batch.covariates.values()), dim=1)
         return batch.perturbations.new_zeros(len(batch.perturbations), 0)
 
+    # Optimizers
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Return Adam, and a learning rate that falls to a fifth after 15 epochs without a better ``val_loss``."""
+        """Return Adam; its learning rate falls to a fifth after 15 epochs without a better ``val_loss``."""
         return self.adam(self.parameters())
 
     def adam(self, parameters: Iterable[torch.nn.Parameter]) -> Any:
-        """Return Adam for some parameters, with its learning rate scheduler, as Lightning takes them."""
+        """Return Adam for some parameters, with its learning rate scheduler, in the form that Lightning takes."""
         # Fused is the fastest; Lightning refuses to clip its gradients in mixed precision.
         clips = getattr(self._trainer, "gradient_clip_val", None) is not None
         optimizer = torch.optim.Adam(parameters, lr=self.lr, weight_decay=self.wd, fused=not clips)
         scheduler: dict[str, Any] = {"scheduler": ReduceLROnPlateau(optimizer, factor=0.2, patience=15)}
-        if self.automatic_optimization:  # Lightning insists on a name, and warns of one where it does not step
+        if self.automatic_optimization:  # Lightning requires a monitor, and warns of one where it does not step
             scheduler["monitor"] = "val_loss"
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
+
+    def minimise(self, optimizer: Any, loss: Callable[[Batch], Losses], batch: Batch, name: str = "train") -> None:
+        """Take one step of one of several optimizers, leaving the weights of the others alone.
+
+        For models with ``automatic_optimization = False``: call it in ``training_step``, once per optimizer.
+
+        Parameters
+        ----------
+        optimizer
+            One of ``self.optimizers()``.
+        loss
+            Returns the loss of the batch, or named terms of it as :meth:`loss` does.
+        batch
+            Observed cells.
+        name
+            The terms are recorded as ``<name>_loss``, ``<name>_<term>``.
+        """
+        self.toggle_optimizer(optimizer)
+        terms = _named(loss(batch))
+        optimizer.zero_grad()
+        self.manual_backward(terms["loss"])
+        if self.gradient_clip_val:
+            self.clip_gradients(optimizer, self.gradient_clip_val, "norm")
+        optimizer.step()
+        self.untoggle_optimizer(optimizer)
+        self.record_losses(name, terms, batch)
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         """Leave the default scheduler to ``on_validation_epoch_end``; any other goes Lightning's way."""
         if not isinstance(scheduler, ReduceLROnPlateau):
             super().lr_scheduler_step(scheduler, metric)
 
-    def on_validation_epoch_end(self) -> None:
-        """Lower learning rates on a plateau, before the epoch's state is saved, so that a resumed training knows.
+    # Losses
 
-        Models that step their optimizers themselves get the same.
+    def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor | None:
+        """Return the loss to minimise; all terms are recorded as ``train_<name>``."""
+        terms = _named(self.loss(batch))
+        self.record_losses("train", terms, batch)
+        return terms["loss"]
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Record all terms as ``val_<name>``; ``val_loss`` chooses the checkpoint."""
+        self.record_losses("val", _named(self.loss(batch)), batch)
+
+    def record_losses(self, prefix: str, terms: Mapping[str, torch.Tensor], batch: Batch) -> None:
+        """Add a batch's losses to the sums of the epoch, on the device: reading each step would make it wait."""
+        n_cells = len(batch.perturbations)
+        for name, value in terms.items():
+            key = f"{prefix}_{name}"
+            if key not in self._loss_sums:
+                self._loss_sums[key] = torch.zeros(2, dtype=torch.float64, device=value.device)
+            self._loss_sums[key][0] += n_cells * value.detach()
+            self._loss_sums[key][1] += n_cells
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the epoch's losses, then lower learning rates on a plateau.
+
+        Learning rates change before the state of the epoch is saved, so that a resumed training goes on with them.
         """
+        self._log_losses()
         if self.trainer.state.fn != "fit" or self.trainer.sanity_checking:
             return
         schedulers = self.lr_schedulers()
         for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
             if isinstance(scheduler, ReduceLROnPlateau):
-                scheduler.step(self.trainer.callback_metrics["val_loss"])
+                scheduler.step(self.epoch_losses["val_loss"])
+
+    def on_train_epoch_end(self) -> None:
+        """Log the epoch's losses where no validation did."""
+        self._log_losses()
+
+    def _log_losses(self) -> None:
+        """Read the means of all losses from the device at once, and log them."""
+        if not self._loss_sums:
+            return
+        sums = self.trainer.strategy.reduce(torch.stack(list(self._loss_sums.values())), reduce_op="sum")
+        means = (sums[:, 0] / sums[:, 1]).tolist()
+        self.epoch_losses = dict(zip(self._loss_sums, means, strict=True))
+        self._loss_sums = {}
+        self.log_dict(self.epoch_losses, prog_bar=True)
+
+    # Stages of the trainer
 
     def setup(self, stage: str) -> None:
         """Refuse data that the model was not built for, before any stage of the trainer."""
         context = getattr(getattr(self.trainer, "datamodule", None), "context", None)
         if context is not None:
             self.require_match(context)
-
-    def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor | None:
-        """Return the training loss, logged per epoch as ``train_loss``."""
-        loss = self.loss(batch)
-        self.log(
-            "train_loss",
-            loss,
-            on_step=False,
-            on_epoch=True,
-            prog_bar=True,
-            batch_size=len(batch.perturbations),
-            sync_dist=True,
-        )
-        return loss
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Log ``val_loss``, which chooses the checkpoint."""
-        self.log("val_loss", self.loss(batch), prog_bar=True, batch_size=len(batch.perturbations), sync_dist=True)
-
-    def predict_step(self, batch: Batch, batch_idx: int) -> ad.AnnData:
-        """Return the counterfactual cells of a batch, log-normalised, with perturbation and covariates in ``obs``."""
-        predicted = self.predict(batch).float().cpu().numpy()
-        return ad.AnnData(
-            predicted, obs=self._obs_of(batch), var=pd.DataFrame(index=self.training_record["gene_names"])
-        )
-
-    def on_test_start(self) -> None:
-        """Reduce the observed cells of the test part to the means that predictions are compared with."""
-        dataset = _dataset_of(self.trainer.test_dataloaders)
-        self._reference = Reference(dataset.reference(), dataset.groups.keys)
-        self._order = [self._reference.pairs.index(pair) for pair in dataset.pairs]
-        self._sums = GroupSums(len(self._reference.pairs), self.n_genes)
-        needs_cells = any(metric.needs == "cells" for metric in resolve_metrics(self.test_metrics))
-        self._sample = SampledCells(len(self._reference.pairs), MAX_CELLS) if needs_cells else None
-
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Predict a batch and add it to the sums of its groups; only a bounded sample of cells is kept, if any."""
-        if batch.groups is None:
-            raise PerturbenchError("testing needs counterfactual batches; use the datamodule's test_dataloader.")
-        codes = torch.as_tensor(self._order)[batch.groups.cpu()].numpy()
-        predicted = self.predict(batch).float().cpu().numpy()
-        self._sums.add(predicted, codes)
-        if self._sample is not None:
-            self._sample.add(predicted, codes)
-
-    def on_test_epoch_end(self) -> None:
-        """Log the benchmark metrics, means over perturbations; ``test_scores`` has them per perturbation."""
-        metrics = resolve_metrics(self.test_metrics)
-        cells = self._sample.cells() if self._sample is not None else None
-        prediction = Prediction("model", self._reference, self._sums.means, self._sums.counts, cells, "clip")
-        self.test_scores = score(prediction, self._reference, metrics)
-        summary = summarise(self.test_scores, [metric.name for metric in metrics]).iloc[0]
-        self.log_dict({f"test_{name}": float(value) for name, value in summary.items()})
-        del self._reference, self._order, self._sums, self._sample
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what loading without the original code's help needs: the class and the training record."""
-        checkpoint["perturbench_model"] = {
-            "version": __version__,
-            "target": f"{type(self).__module__}.{type(self).__qualname__}",
-            "training_record": self.training_record,
-            "val_loss": float(self.trainer.callback_metrics.get("val_loss", float("nan"))),
-        }
 
     def require_match(self, context: Context) -> None:
         """Raise unless data with this context can be given to the model.
@@ -230,96 +240,63 @@ class PerturbationModel(L.LightningModule, ABC):
         PerturbenchError
             If genes, keys, perturbations or covariate values differ, with both sides named.
         """
-        mine = self.training_record
-        sides = [(what, mine[what], context[what]) for what in ("gene_names", "covariate_keys")]
-        if all(list(model_has) == list(data_has) for _, model_has, data_has in sides):
-            sides = [("perturbations", mine["perturbation_uniques"], context["perturbation_uniques"])]
-            sides += [
-                (f"values of '{key}'", mine["covariate_uniques"][key], levels)
-                for key, levels in context["covariate_uniques"].items()
-            ]
-        for what, model_has, data_has in sides:
-            if list(model_has) != list(data_has):
-                raise PerturbenchError(
-                    f"the checkpoint does not fit the data: {what} differ. Checkpoint: {_brief(model_has)}. "
-                    f"Data: {_brief(data_has)}. Only in the checkpoint: {_without(model_has, data_has)}; "
-                    f"only in the data: {_without(data_has, model_has)} (none in either: their order differs). "
-                    "Use the data it was trained on, or train it on this."
-                )
+        require_same_names(self.training_record, context)  # type: ignore[arg-type]
 
-    def _obs_of(self, batch: Batch) -> pd.DataFrame:
-        """Name the perturbation and state of each cell."""
-        record = self.training_record
-        keys = context_keys(record)  # type: ignore[arg-type]
+    def predict_step(self, batch: Batch, batch_idx: int) -> ad.AnnData:
+        """Return the counterfactual cells of a batch, log-normalised, with perturbation and covariates in ``obs``."""
+        context: Context = self.training_record  # type: ignore[assignment]
         if batch.groups is None:
-            pairs, codes = self._pairs_of(batch)
+            pairs, codes = decode_pairs(batch, context)
         else:
             present, codes = np.unique(batch.groups.cpu().numpy(), return_inverse=True)
-            wanted = _dataset_of(self.trainer.predict_dataloaders).pairs
-            pairs = [wanted[code] for code in present]
-        obs = pd.DataFrame(
-            [[condition, *state] for state, condition in pairs], columns=[keys.perturbation, *keys.covariates]
-        )
-        obs = obs.astype("category").iloc[codes]
-        obs["control_cell"] = "" if batch.ids is None else batch.ids
-        return obs.set_axis([f"cell{i}" for i in range(len(codes))])
+            dataset = _dataset_of(self.trainer.predict_dataloaders)
+            pairs = [dataset.pairs[position] for position in present]
+        obs = obs_of_pairs(pairs, codes, context_keys(context), batch.ids)
+        predicted = self.predict(batch).float().cpu().numpy()
+        return ad.AnnData(predicted, obs=obs, var=pd.DataFrame(index=context["gene_names"]))
 
-    def _pairs_of(self, batch: Batch) -> tuple[list[Pair], np.ndarray]:
-        """Return the distinct (state, perturbation) pairs of an encoded batch, and each cell's position in them."""
-        record = self.training_record
-        keys = context_keys(record)  # type: ignore[arg-type]
-        encoded = torch.cat([batch.perturbations, self.covariate_matrix(batch)], dim=1).cpu()
-        rows, codes = torch.unique(encoded, dim=0, return_inverse=True)
-        pairs = []
-        for row in rows.bool().numpy():
-            hot = np.flatnonzero(row[: self.n_perturbations])
-            names = [record["perturbation_uniques"][i] for i in hot]
-            levels = [level for levels in record["covariate_uniques"].values() for level in levels]
-            state = tuple(levels[i] for i in np.flatnonzero(row[self.n_perturbations :]))
-            pairs.append((state, (keys.delimiter or "").join(names) or str(keys.control)))
-        return pairs, codes.numpy()
+    def on_test_start(self) -> None:
+        """Prepare the observed side of the evaluation."""
+        dataset = _dataset_of(self.trainer.test_dataloaders)
+        self._evaluation = StreamedEvaluation(
+            dataset.reference(), dataset.groups.keys, dataset.pairs, self.test_metrics
+        )
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Predict a batch and add it to the sums of its pairs."""
+        if batch.groups is None:
+            raise PerturbenchError("testing needs counterfactual batches; use the datamodule's test_dataloader.")
+        self._evaluation.add(self.predict(batch).float().cpu().numpy(), batch.groups.cpu().numpy())
+
+    def on_test_epoch_end(self) -> None:
+        """Log the benchmark metrics, means over perturbations; ``test_scores`` has them per perturbation."""
+        names = [metric.name for metric in self._evaluation.metrics]
+        self.test_scores = self._evaluation.scores()
+        summary = summarise(self.test_scores, names).iloc[0]
+        self.log_dict({f"test_{name}": float(value) for name, value in summary.items()})
+        del self._evaluation
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what loading needs: the class of the model and its training record."""
+        checkpoint["perturbench_model"] = {
+            "version": __version__,
+            "target": f"{type(self).__module__}.{type(self).__qualname__}",
+            "training_record": self.training_record,
+            "val_loss": self.epoch_losses.get("val_loss", float("nan")),
+        }
+
+
+def _named(losses: Losses) -> Mapping[str, torch.Tensor]:
+    """Return the terms of a loss by name; raise if none of them is the one to minimise."""
+    if isinstance(losses, torch.Tensor):
+        return {"loss": losses}
+    if "loss" not in losses:
+        raise PerturbenchError(
+            f"loss() returned the terms {', '.join(losses)}; one of them must be called 'loss', which is minimised."
+        )
+    return losses
 
 
 def _dataset_of(loaders: Any) -> CounterfactualWithReference:
     """Return the dataset of a trainer's loader, which may be wrapped in a list."""
     return (loaders[0] if isinstance(loaders, (list, tuple)) else loaders).dataset
-
-
-def controls_of(batch: Batch, use_embeddings: bool = False) -> torch.Tensor:
-    """Return the matched controls of a batch, ``(n_cells, n_genes)``, or their embeddings, ``(n_cells, n_embedding)``.
-
-    Raises
-    ------
-    PerturbenchError
-        If the dataset does not match controls.
-    """
-    if batch.controls is None:
-        raise PerturbenchError("the batch has no matched controls; use SingleCellPerturbationWithControls.")
-    return _embedded(batch.control_embeddings) if use_embeddings else batch.controls
-
-
-def observed_of(batch: Batch, use_embeddings: bool = False) -> torch.Tensor:
-    """Return the observed expression of a batch, ``(n_cells, n_genes)``, or its embedding, ``(n_cells, n_embedding)``.
-
-    Raises
-    ------
-    PerturbenchError
-        If it is a batch of counterfactuals.
-    """
-    if batch.gene_expression is None:
-        raise PerturbenchError("a counterfactual batch has no observed expression; predict from batch.controls.")
-    return _embedded(batch.embeddings) if use_embeddings else batch.gene_expression
-
-
-def _embedded(embeddings: torch.Tensor | None) -> torch.Tensor:
-    if embeddings is None:
-        raise PerturbenchError("the batch has no embeddings; load the data with an embedding_key.")
-    return embeddings
-
-
-def _brief(names: list[str]) -> str:
-    return f"{len(names)} ({listing(names, 5)})"
-
-
-def _without(names: list[str], others: list[str]) -> str:
-    return listing(sorted(set(names) - set(others)), 5)

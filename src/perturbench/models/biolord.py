@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from perturbench.models.base import PerturbationModel, controls_of, observed_of
+from perturbench.models.base import PerturbationModel
 from perturbench.models.nn import MLP, squared_error
 
 if TYPE_CHECKING:
@@ -66,15 +66,20 @@ class BioLord(PerturbationModel):
 
     def predict(self, batch: Batch) -> torch.Tensor:
         """Return the decoded control cells with their perturbation and covariates."""
-        return self._decode(self.cell_encoder(controls_of(batch)), batch)
+        return self._decode(self.cell_encoder(batch.matched_controls()), batch)
 
-    def loss(self, batch: Batch) -> torch.Tensor:
-        """Return the squared error, summed over genes, mean over cells, plus the penalty on the embeddings."""
-        observed = observed_of(batch)
+    def loss(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """Return the squared error, summed over genes, mean over cells, plus the weighted penalty on the embeddings."""
+        observed = batch.observed()
         cell = self.cell_encoder(observed)
         if self.training:
             cell = cell + self.noise * torch.randn_like(cell)
-        return squared_error(self._decode(cell, batch), observed) + self.penalty_weight * self.penalty(batch)
+        reconstruction, penalty = squared_error(self._decode(cell, batch), observed), self.penalty(batch)
+        return {
+            "loss": reconstruction + self.penalty_weight * penalty,
+            "reconstruction": reconstruction,
+            "penalty": penalty,
+        }
 
     def penalty(self, batch: Batch) -> torch.Tensor:
         """Return the sum of squares of the embeddings of the covariate levels that are in the batch, a scalar."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from perturbench.data.pseudobulk import Pseudobulk
-from perturbench.models.base import PerturbationModel, controls_of
+from perturbench.models.base import PerturbationModel
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,8 +60,8 @@ class ClosedFormModel(PerturbationModel):
     def predict(self, batch: Batch) -> torch.Tensor:
         """Return the controls, plus the effect where a cell is perturbed."""
         if batch.groups is not None:  # counterfactuals are all perturbed, also by what training never saw
-            return controls_of(batch) + self.effect(batch)
-        return controls_of(batch) + self.effect(batch) * batch.perturbations.any(dim=1, keepdim=True)
+            return batch.matched_controls() + self.effect(batch)
+        return batch.matched_controls() + self.effect(batch) * batch.perturbations.any(dim=1, keepdim=True)
 
     def on_fit_start(self) -> None:
         """Compute the model."""

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from perturbench.models.base import controls_of
 from perturbench.models.closed_form import ClosedFormModel
 
 if TYPE_CHECKING:
@@ -22,4 +21,4 @@ class Control(ClosedFormModel):
 
     def effect(self, batch: Batch) -> torch.Tensor:
         """Return zeros."""
-        return torch.zeros_like(controls_of(batch))
+        return torch.zeros_like(batch.matched_controls())

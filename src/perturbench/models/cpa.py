@@ -9,12 +9,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from perturbench.errors import PerturbenchError
-from perturbench.models.base import PerturbationModel, controls_of, observed_of
+from perturbench.models.base import PerturbationModel
 from perturbench.models.nn import MLP, Gaussian, GaussianEncoder, squared_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from perturbench.data.encoding import Context
     from perturbench.data.types import Batch
 
@@ -116,26 +114,32 @@ class CPA(PerturbationModel):
 
     def predict(self, batch: Batch) -> torch.Tensor:
         """Return the decoded control cells, shifted by perturbation and covariates."""
-        cell = self.cell_encoder(controls_of(batch, self.use_embeddings))
+        cell = self.cell_encoder(batch.matched_controls(self.use_embeddings))
         return self._decode(cell.draw(self.sample_at_prediction), batch)
 
-    def loss(self, batch: Batch) -> torch.Tensor:
-        """Return the autoencoder's loss without the adversary: reconstruction + ``kl_weight`` * KL."""
+    def loss(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """Return the autoencoder's loss without the adversary, ``reconstruction + kl_weight * kl``, and its terms."""
         return self._autoencode(batch)[0]
 
-    def generator_loss(self, batch: Batch) -> torch.Tensor:
-        """Return the autoencoder's loss - ``adv_weight`` * the adversary's cross-entropy."""
-        loss, basal = self._autoencode(batch)
-        return loss - self.adv_weight * self._cross_entropy(self._logits(basal), batch)
+    def generator_loss(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """Return the autoencoder's loss less ``adv_weight * cross_entropy`` of the adversary, and its terms."""
+        terms, basal = self._autoencode(batch)
+        cross_entropy = self._cross_entropy(self._logits(basal), batch)
+        return {**terms, "loss": terms["loss"] - self.adv_weight * cross_entropy, "cross_entropy": cross_entropy}
 
-    def adversary_loss(self, batch: Batch) -> torch.Tensor:
-        """Return ``adv_weight`` * cross-entropy + ``penalty_weight`` * mean squared gradient of the summed logits."""
+    def adversary_loss(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """Return ``adv_weight * cross_entropy + penalty_weight * penalty``, and its terms.
+
+        The penalty is the mean squared gradient of the summed logits with respect to the latent cell.
+        """
         with torch.no_grad():
             basal = self._encode(batch).draw(self.training)
         logits = self._logits(basal.requires_grad_())
         gradients = [torch.autograd.grad(one.sum(), basal, create_graph=True)[0] for one in logits]
         penalty = torch.stack([gradient.square().mean() for gradient in gradients]).sum()
-        return self.adv_weight * self._cross_entropy(logits, batch) + self.penalty_weight * penalty
+        cross_entropy = self._cross_entropy(logits, batch)
+        loss = self.adv_weight * cross_entropy + self.penalty_weight * penalty
+        return {"loss": loss, "cross_entropy": cross_entropy, "penalty": penalty}
 
     def configure_optimizers(self) -> Any:
         """Return Adam for the autoencoder and, where it is used, for the adversary."""
@@ -152,38 +156,27 @@ class CPA(PerturbationModel):
         generator, *adversary = optimizers if isinstance(optimizers, list) else [optimizers]
         warming_up = self.current_epoch < self.n_warmup_epochs
         if warming_up or not adversary:
-            self._step(generator, self.loss, "train_loss", batch)
+            self.minimise(generator, self.loss, batch)
         elif self._trains_adversary(batch_idx):
-            self._step(adversary[0], self.adversary_loss, "train_adversary_loss", batch)
+            self.minimise(adversary[0], self.adversary_loss, batch, "train_adversary")
         else:
-            self._step(generator, self.generator_loss, "train_loss", batch)
+            self.minimise(generator, self.generator_loss, batch)
 
     def _trains_adversary(self, batch_idx: int) -> bool:
         """Count batches from the end of the warm-up, across epochs: an epoch may have only one."""
         epochs = self.current_epoch - self.n_warmup_epochs
         return (epochs * int(self.trainer.num_training_batches) + batch_idx) % self.adv_steps != 0
 
-    def _step(self, optimizer: Any, loss_of: Callable[[Batch], torch.Tensor], name: str, batch: Batch) -> None:
-        self.toggle_optimizer(optimizer)
-        loss = loss_of(batch)
-        optimizer.zero_grad()
-        self.manual_backward(loss)
-        if self.gradient_clip_val:
-            self.clip_gradients(optimizer, self.gradient_clip_val, "norm")
-        optimizer.step()
-        self.untoggle_optimizer(optimizer)
-        size = len(batch.perturbations)
-        self.log(name, loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=size, sync_dist=True)
-
-    def _autoencode(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the autoencoder's loss and the latent cells it drew."""
+    def _autoencode(self, batch: Batch) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        """Return the terms of the autoencoder's loss, and the latent cells it drew, ``(n_cells, n_latent)``."""
         cell = self._encode(batch)
         basal = cell.draw(self.training)
-        reconstruction = squared_error(self._decode(basal, batch), observed_of(batch))
-        return reconstruction + self.kl_weight * cell.kl().mean(), basal
+        reconstruction = squared_error(self._decode(basal, batch), batch.observed())
+        kl = cell.kl().mean()
+        return {"loss": reconstruction + self.kl_weight * kl, "reconstruction": reconstruction, "kl": kl}, basal
 
     def _encode(self, batch: Batch) -> Gaussian:
-        return self.cell_encoder(observed_of(batch, self.use_embeddings))
+        return self.cell_encoder(batch.observed(self.use_embeddings))
 
     def _decode(self, basal: torch.Tensor, batch: Batch) -> torch.Tensor:
         latent = basal + self.perturbation_embedding(batch.perturbations)

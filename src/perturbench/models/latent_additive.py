@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional as F
 
-from perturbench.models.base import PerturbationModel, controls_of
+from perturbench.models.base import PerturbationModel
 from perturbench.models.nn import MLP, sample_mask
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class LatentAdditive(PerturbationModel):
 
     def predict(self, batch: Batch) -> torch.Tensor:
         """Return the decoded sum of the control cell's and the perturbation's embeddings."""
-        cell, covariates = controls_of(batch, self.use_embeddings), self.covariate_matrix(batch)
+        cell, covariates = batch.matched_controls(self.use_embeddings), self.covariate_matrix(batch)
         if self.inject_covariates_encoder:
             cell = torch.cat([cell, covariates], dim=1)
         latent = self.cell_encoder(cell) + self._perturbation(batch.perturbations)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from perturbench.models.base import PerturbationModel, controls_of
+from perturbench.models.base import PerturbationModel
 
 if TYPE_CHECKING:
     from perturbench.data.encoding import Context
@@ -39,7 +39,7 @@ class LinearAdditive(PerturbationModel):
         inputs = [batch.perturbations]
         if self.inject_covariates:
             inputs.append(self.covariate_matrix(batch))
-        return F.softplus(controls_of(batch) + self._effects(torch.cat(inputs, dim=1), batch.groups))
+        return F.softplus(batch.matched_controls() + self._effects(torch.cat(inputs, dim=1), batch.groups))
 
     def _effects(self, inputs: torch.Tensor, groups: torch.Tensor | None) -> torch.Tensor:
         """Return the effect of each row; once per group where rows of a group are the same, as in counterfactuals."""

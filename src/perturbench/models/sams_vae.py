@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from perturbench.models.base import PerturbationModel, controls_of, observed_of
+from perturbench.models.base import PerturbationModel
 from perturbench.models.nn import MLP, Gaussian, GaussianEncoder, bernoulli_kl, sample_mask, squared_error
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class SAMSVAE(PerturbationModel):
     def predict(self, batch: Batch) -> torch.Tensor:
         """Return the decoded control cells, shifted by their perturbations."""
         mask, embeddings = self._perturbations()
-        controls = controls_of(batch)
+        controls = batch.matched_controls()
         if self.generative_counterfactual:
             zeros = controls.new_zeros(len(controls), self.latent_dim)
             cell = Gaussian(zeros, zeros)
@@ -125,15 +125,22 @@ class SAMSVAE(PerturbationModel):
         shift = batch.perturbations @ (mask * embeddings.mean)
         return self._decode(cell.draw(self.sample_at_prediction) + shift, batch)
 
-    def loss(self, batch: Batch) -> torch.Tensor:
-        """Return the negative evidence lower bound of a batch, see the class."""
+    def loss(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """Return the negative evidence lower bound of a batch, see the class, and its terms."""
         mask, embeddings = self._perturbations()
         drawn = embeddings.draw(self.training and self.embedding_distribution)
         shift = batch.perturbations @ (mask * drawn)
-        observed = observed_of(batch)
+        observed = batch.observed()
         cell = self._encode(observed, shift, batch)
         decoded = self._decode(cell.draw(self.training) + shift, batch)
-        return squared_error(decoded, observed) + cell.kl().mean() + self.kl_of_perturbations(batch, embeddings)
+        reconstruction, kl_cell = squared_error(decoded, observed), cell.kl().mean()
+        kl_perturbation = self.kl_of_perturbations(batch, embeddings)
+        return {
+            "loss": reconstruction + kl_cell + kl_perturbation,
+            "reconstruction": reconstruction,
+            "kl_cell": kl_cell,
+            "kl_perturbation": kl_perturbation,
+        }
 
     def kl_of_perturbations(self, batch: Batch, embeddings: Gaussian) -> torch.Tensor:
         """Return the weighted KL divergences of embeddings and masks from their priors, a scalar."""

@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 
     import lightning as L
 
+    from perturbench.models.base import PerturbationModel
+
 logger = logging.getLogger(__name__)
 #: The entry of a checkpoint with the recorded losses.
 LOSSES = "losses"
-_NAMES = ("train_loss", "val_loss")
 #: Saves slower than ``_SLOW`` seconds are thinned out so that they take at most this share of the training's time.
 _SLOW, _SHARE = 0.5, 1 / 20
 #: Longest pause between saves, seconds: one slow save on a stalled disk must not mean hours without.
@@ -26,22 +27,24 @@ _LONGEST_PAUSE = 300.0
 
 
 class RecordLosses(Callback):
-    """Record ``train_loss`` and ``val_loss`` of each epoch; part of the state that a training resumes from.
+    """Record the losses of each epoch, all terms of them; part of the state that a training resumes from.
 
     Attributes
     ----------
     table
-        ``epoch`` (the first is 1) and the losses, a list each; empty lists before the first epoch.
+        ``epoch`` (the first is 1), ``train_loss``, ``val_loss`` and the other terms, a list each; NaN in an epoch that
+        did not compute a term.
     """
 
     def __init__(self) -> None:
-        self.table: dict[str, list[float]] = {name: [] for name in ("epoch", *_NAMES)}
+        self.table: dict[str, list[float]] = {"epoch": [], "train_loss": [], "val_loss": []}
 
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: PerturbationModel) -> None:  # type: ignore[override]
         """Add a row."""
-        self.table["epoch"].append(trainer.current_epoch + 1)
-        for name in _NAMES:
-            self.table[name].append(float(trainer.callback_metrics.get(name, float("nan"))))
+        losses = {"epoch": trainer.current_epoch + 1, **pl_module.epoch_losses}
+        n_before = len(self.table["epoch"])
+        for name in [*self.table, *(name for name in losses if name not in self.table)]:
+            self.table.setdefault(name, [float("nan")] * n_before).append(losses.get(name, float("nan")))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the table."""
@@ -93,9 +96,9 @@ class LogLosses(Callback):
     def __init__(self, every_n_epochs: int) -> None:
         self.every_n_epochs = every_n_epochs
 
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: PerturbationModel) -> None:  # type: ignore[override]
         """Log."""
         epoch = trainer.current_epoch + 1
         if epoch % self.every_n_epochs == 0:
-            losses = ", ".join(f"{name} {float(value):.5g}" for name, value in trainer.callback_metrics.items())
+            losses = ", ".join(f"{name} {value:.5g}" for name, value in pl_module.epoch_losses.items())
             logger.info("epoch %d: %s", epoch, losses)

@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 from perturbench.data.encoding import context_keys
 from perturbench.data.group_sums import GroupSums
 from perturbench.data.groups import Groups, pair_name
-from perturbench.data.loading.batches import batch_loader
+from perturbench.data.loading.batches import BatchLoader, batch_loader
 from perturbench.data.loading.cell_matrix import CellMatrix
 from perturbench.data.loading.counterfactual import Counterfactual
 from perturbench.data.queries import query_pairs
@@ -23,7 +23,6 @@ from perturbench.training.trainer import plain_trainer, quiet_lightning, repeata
 
 if TYPE_CHECKING:
     import lightning as L
-    from torch.utils.data import DataLoader
 
     from perturbench.data.labels import Part
     from perturbench.data.loading.datamodule import PerturbationDataModule
@@ -162,7 +161,7 @@ def test_scores(
     return model.test_scores
 
 
-def _cells(model: PerturbationModel, loader: DataLoader, accelerator: str) -> ad.AnnData:
+def _cells(model: PerturbationModel, loader: BatchLoader, accelerator: str) -> ad.AnnData:
     """Return the predicted cells of a loader of counterfactuals."""
     collected = _Collect(len(loader.dataset), model.n_genes)  # type: ignore[arg-type]
     _predict(model, loader, accelerator, collected)
@@ -171,7 +170,7 @@ def _cells(model: PerturbationModel, loader: DataLoader, accelerator: str) -> ad
     return _with_names(collected.x, obs, "cell", model)
 
 
-def _pseudobulk(model: PerturbationModel, loader: DataLoader, accelerator: str) -> ad.AnnData:
+def _pseudobulk(model: PerturbationModel, loader: BatchLoader, accelerator: str) -> ad.AnnData:
     """Return the mean of the predicted cells of each pair of a loader of counterfactuals."""
     pairs, keys = loader.dataset.pairs, context_keys(model.training_record)  # type: ignore[attr-defined, arg-type]
     averaged = _Average(len(pairs), model.n_genes)
@@ -181,7 +180,7 @@ def _pseudobulk(model: PerturbationModel, loader: DataLoader, accelerator: str) 
     return _with_names(averaged.sums.means.astype(np.float32), obs.assign(n_cells=averaged.sums.counts), "pair", model)
 
 
-def _predict(model: PerturbationModel, loader: DataLoader, accelerator: str, writer: BasePredictionWriter) -> None:
+def _predict(model: PerturbationModel, loader: BatchLoader, accelerator: str, writer: BasePredictionWriter) -> None:
     with quiet_lightning(), repeatable():
         trainer = plain_trainer(accelerator, progress=sys.stderr.isatty(), callbacks=[writer])
         trainer.predict(model, loader, return_predictions=False)

@@ -125,7 +125,7 @@ class PruneOnValLoss(Callback):
         self.trial = trial
         self.spare = spare
 
-    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Report and decide."""
         self.trial.report(float(trainer.callback_metrics["val_loss"]), trainer.current_epoch)
         if not self.spare and self.trial.should_prune():

@@ -6,7 +6,7 @@ import scipy.sparse as sp
 import torch
 
 from perturbench.data import Counterfactual, CounterfactualWithReference
-from perturbench.data.loading.cell_matrix import BatchIndex
+from perturbench.data.loading.indices import BatchIndex
 from perturbench.errors import PerturbenchError
 
 ARGUMENTS = ("condition", "+", ["cell_type"], "control")

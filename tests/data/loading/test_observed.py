@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader
 
 from perturbench.data import SingleCellPerturbation, SingleCellPerturbationWithControls
 from perturbench.data.loading.batches import BatchSampler
-from perturbench.data.loading.cell_matrix import BatchIndex
+from perturbench.data.loading.indices import BatchIndex
 from perturbench.errors import PerturbenchError
 
 ARGUMENTS = ("condition", "+", ["cell_type"], "control")

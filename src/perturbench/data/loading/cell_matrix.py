@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.sparse as sp
@@ -17,13 +17,6 @@ if TYPE_CHECKING:
 
 #: Cells that go to a device at a time.
 _ROWS = 4096
-
-
-class BatchIndex(NamedTuple):
-    """Positions of a batch's cells in a dataset, and the seed of its control matches."""
-
-    positions: np.ndarray
-    seed: int
 
 
 class CellMatrix:
@@ -41,6 +34,7 @@ class CellMatrix:
         self.gene_array = adata.var_names.to_numpy()
         self.embeddings = None if embedding_key is None else np.asarray(adata.obsm[embedding_key], dtype=np.float32)
         self._placed: torch.Tensor | None = None
+        self._placed_embeddings: torch.Tensor | None = None
 
     @property
     def device(self) -> torch.device | None:
@@ -51,26 +45,30 @@ class CellMatrix:
         """Hold the whole matrix on a device as well, dense; ``None`` for the host alone."""
         if device == self.device:
             return
-        self._placed = None
+        self._placed = self._placed_embeddings = None
         if device is not None:
             placed = torch.empty(self.x.shape, dtype=torch.float32, device=device)
             for start in range(0, len(placed), _ROWS):
                 block = placed[start : start + _ROWS]
-                block.copy_(self.rows(np.arange(start, start + len(block))))
+                block.copy_(self.rows(torch.arange(start, start + len(block))))
             self._placed = placed
+            if self.embeddings is not None:
+                self._placed_embeddings = torch.from_numpy(self.embeddings).to(device)
 
     def fits(self, device: torch.device) -> bool:
         """Return whether the dense matrix would take at most half of a CUDA device's free memory."""
         return device == self.device or 2 * 4 * math.prod(self.x.shape) <= torch.cuda.mem_get_info(device)[0]
 
-    def rows(self, rows: np.ndarray) -> torch.Tensor:
-        """Return the expression of some cells, ``(n_rows, n_genes)`` float32."""
+    def rows(self, rows: torch.Tensor | np.ndarray) -> torch.Tensor:
+        """Return the expression of some cells, ``(n_rows, n_genes)`` float32, on the device that holds the matrix."""
         if self._placed is not None:
-            return self._placed.index_select(0, torch.from_numpy(rows).to(self._placed.device))
-        block = self.x[rows]
+            return self._placed.index_select(0, torch.as_tensor(rows, device=self._placed.device))
+        block = self.x[np.asarray(rows)]
         dense = block.toarray() if sp.issparse(block) else block
         return torch.from_numpy(np.ascontiguousarray(dense, dtype=np.float32))
 
-    def embedding_rows(self, rows: np.ndarray) -> torch.Tensor | None:
+    def embedding_rows(self, rows: torch.Tensor | np.ndarray) -> torch.Tensor | None:
         """Return the embeddings of some cells, ``(n_rows, n_embedding)``, if there are any."""
-        return None if self.embeddings is None else torch.from_numpy(self.embeddings[rows])
+        if self._placed_embeddings is not None:
+            return self._placed_embeddings.index_select(0, torch.as_tensor(rows, device=self._placed_embeddings.device))
+        return None if self.embeddings is None else torch.from_numpy(self.embeddings[np.asarray(rows)])

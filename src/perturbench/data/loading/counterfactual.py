@@ -11,7 +11,8 @@ import torch
 
 from perturbench.data.encoding import make_context, multi_hot, one_hot
 from perturbench.data.groups import Groups, Keys, pair_name
-from perturbench.data.loading.cell_matrix import BatchIndex, CellMatrix
+from perturbench.data.loading.cell_matrix import CellMatrix
+from perturbench.data.loading.indices import BatchIndex, CellIndices, EncodingTables
 from perturbench.data.loading.matching import ControlPool
 from perturbench.data.loading.observed import require_control_value
 from perturbench.data.types import Batch, Example
@@ -83,10 +84,8 @@ class Counterfactual(torch.utils.data.Dataset):
         self._state_codes = state_codes
         self._ends = np.cumsum([len(self._controls[code]) for code in state_codes])
         self._starts = self._ends - [len(self._controls[code]) for code in state_codes]
-        self._multi_hot = torch.from_numpy(multi_hot([name for _, name in self.pairs], context, unknown))
-        self._one_hot = {
-            key: torch.from_numpy(table) for key, table in one_hot([state for state, _ in self.pairs], context).items()
-        }
+        encoded = multi_hot([name for _, name in self.pairs], context, unknown)
+        self.tables = EncodingTables(encoded, one_hot([state for state, _ in self.pairs], context))
 
     @classmethod
     def from_anndata(
@@ -153,6 +152,25 @@ class Counterfactual(torch.utils.data.Dataset):
             return self._batch(np.asarray(key.positions))
         return self._batch(np.arange(len(self))[key])
 
+    def indices(self, positions: np.ndarray, seed: int = 0) -> CellIndices:
+        """Return what a batch of the cells at these positions, ``(n_cells,)``, gathers; there is nothing to seed."""
+        pairs, rows = self._locate(positions)
+        return CellIndices.of(rows, pairs, pairs)
+
+    def gather(self, indices: CellIndices) -> Batch:
+        """Return the batch of these indices; it lies where they and the cells lie, and has no ``ids``."""
+        self.tables.place(self.cells.device)
+        embeddings = self.cells.embedding_rows(indices.rows)
+        return Batch(
+            gene_expression=None,
+            controls=self.cells.rows(indices.rows),
+            gene_names=self.cells.gene_array,
+            embeddings=embeddings,
+            control_embeddings=embeddings,
+            groups=indices.perturbations,
+            **self.tables.encode(indices),
+        )
+
     def _locate(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the pair and the control row of each position."""
         pairs = np.searchsorted(self._ends, positions, side="right")
@@ -179,19 +197,8 @@ class Counterfactual(torch.utils.data.Dataset):
         )
 
     def _batch(self, positions: np.ndarray) -> Batch:
-        pairs, rows = self._locate(positions)
-        groups, embeddings = torch.from_numpy(pairs), self.cells.embedding_rows(rows)
-        return Batch(
-            gene_expression=None,
-            perturbations=self._multi_hot[groups],
-            covariates={key: table[groups] for key, table in self._one_hot.items()},
-            controls=self.cells.rows(rows),
-            ids=self.cells.ids[rows],
-            gene_names=self.cells.gene_array,
-            embeddings=embeddings,
-            control_embeddings=embeddings,
-            groups=groups,
-        )
+        indices = self.indices(positions)
+        return self.gather(indices.to(self.cells.device))._replace(ids=self.cells.ids[indices.rows.numpy()])
 
 
 class CounterfactualWithReference(Counterfactual):

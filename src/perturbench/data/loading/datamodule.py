@@ -11,7 +11,7 @@ import numpy as np
 from perturbench.data.encoding import make_context
 from perturbench.data.groups import Groups
 from perturbench.data.labels import PARTS, Controls, Part, align_split, evaluation_rows
-from perturbench.data.loading.batches import BatchDataset, batch_loader
+from perturbench.data.loading.batches import BatchDataset, BatchLoader, batch_loader
 from perturbench.data.loading.cell_matrix import CellMatrix
 from perturbench.data.loading.counterfactual import CounterfactualWithReference
 from perturbench.data.loading.observed import SingleCellPerturbationWithControls
@@ -20,7 +20,6 @@ from perturbench.errors import PerturbenchError, listing, require_choice
 if TYPE_CHECKING:
     import anndata as ad
     import pandas as pd
-    from torch.utils.data import DataLoader
 
     from perturbench.data.groups import Keys
 
@@ -139,28 +138,28 @@ class PerturbationDataModule(L.LightningDataModule):
             seed=self.seed,
         )
 
-    def train_dataloader(self) -> DataLoader:
+    def train_dataloader(self) -> BatchLoader:
         """Return shuffled batches of the training cells, controls included."""
         return self._loader(self.observed("train"), shuffle=True)
 
-    def val_dataloader(self) -> DataLoader:
+    def val_dataloader(self) -> BatchLoader:
         """Return batches of the validation cells."""
         return self._loader(self.observed("val"))
 
-    def test_dataloader(self) -> DataLoader:
+    def test_dataloader(self) -> BatchLoader:
         """Return the counterfactuals of the test part."""
         return self._loader(self.counterfactuals("test"))
 
-    def predict_dataloader(self, part: Part = "test") -> DataLoader:
+    def predict_dataloader(self, part: Part = "test") -> BatchLoader:
         """Return the counterfactuals of a part."""
         return self._loader(self.counterfactuals(part))
 
-    def _loader(self, dataset: BatchDataset, *, shuffle: bool = False) -> DataLoader:
+    def _loader(self, dataset: BatchDataset, *, shuffle: bool = False) -> BatchLoader:
         return batch_loader(
             dataset,
             self.batch_size,
             shuffle=shuffle,
             seed=self.seed,
-            num_workers=0 if self.cells.device else self.num_workers,
+            num_workers=self.num_workers,
             pin_memory=self._pin_memory,
         )

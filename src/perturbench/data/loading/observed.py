@@ -10,7 +10,8 @@ from torch.utils.data import Dataset
 
 from perturbench.data.encoding import make_context, multi_hot, one_hot
 from perturbench.data.groups import Groups, Keys
-from perturbench.data.loading.cell_matrix import BatchIndex, CellMatrix
+from perturbench.data.loading.cell_matrix import CellMatrix
+from perturbench.data.loading.indices import BatchIndex, CellIndices, EncodingTables
 from perturbench.data.loading.matching import ControlPool
 from perturbench.data.types import Batch, Example
 from perturbench.errors import PerturbenchError
@@ -53,14 +54,14 @@ class SingleCellPerturbation(Dataset):
     ) -> None:
         self.cells, self.groups, self.rows, self.context = cells, groups, rows, context
         present = np.unique(groups.condition_codes[rows])
-        self._multi_hot = np.zeros((len(groups.conditions), len(context["perturbation_uniques"])), np.float32)
-        self._multi_hot[present] = multi_hot([groups.conditions[code] for code in present], context, unknown)
+        perturbations = np.zeros((len(groups.conditions), len(context["perturbation_uniques"])), np.float32)
+        perturbations[present] = multi_hot([groups.conditions[code] for code in present], context, unknown)
         states = np.unique(groups.state_codes[rows])
-        self._one_hot = {}
+        covariates = {}
         for key, encoded in one_hot([groups.states[code] for code in states], context).items():
-            table = np.zeros((len(groups.states), encoded.shape[1]), np.float32)
-            table[states] = encoded
-            self._one_hot[key] = table
+            covariates[key] = np.zeros((len(groups.states), encoded.shape[1]), np.float32)
+            covariates[key][states] = encoded
+        self.tables = EncodingTables(perturbations, covariates)
 
     @classmethod
     def from_anndata(
@@ -129,10 +130,26 @@ class SingleCellPerturbation(Dataset):
             return self._batch(np.asarray(key.positions), key.seed)
         return self._batch(np.arange(len(self))[key], 0)
 
+    def indices(self, positions: np.ndarray, seed: int) -> CellIndices:
+        """Return what a batch of the cells at these positions, ``(n_cells,)``, gathers."""
+        rows = self.rows[positions]
+        return CellIndices.of(rows, self.groups.condition_codes[rows], self.groups.state_codes[rows])
+
+    def gather(self, indices: CellIndices) -> Batch:
+        """Return the batch of these indices; it lies where they and the cells lie, and has no ``ids``."""
+        self.tables.place(self.cells.device)
+        return Batch(
+            gene_expression=self.cells.rows(indices.rows),
+            gene_names=self.cells.gene_array,
+            embeddings=self.cells.embedding_rows(indices.rows),
+            **self.tables.encode(indices),
+        )
+
     def perturbation_counts(self) -> torch.Tensor:
         """Return how many cells have each single perturbation, ``(n_perturbations,)`` float32."""
-        counts = np.bincount(self.groups.condition_codes[self.rows], minlength=len(self._multi_hot))
-        return torch.from_numpy(counts.astype(np.float32) @ self._multi_hot)
+        encoded = self.tables.multi_hot.cpu()
+        counts = np.bincount(self.groups.condition_codes[self.rows], minlength=len(encoded))
+        return torch.from_numpy(counts.astype(np.float32)) @ encoded
 
     def _example(self, position: int) -> Example:
         row = self.rows[[position]]
@@ -148,20 +165,8 @@ class SingleCellPerturbation(Dataset):
         )
 
     def _batch(self, positions: np.ndarray, seed: int) -> Batch:
-        rows = self.rows[positions]
-        return Batch(
-            gene_expression=self.cells.rows(rows),
-            ids=self.cells.ids[rows],
-            gene_names=self.cells.gene_array,
-            embeddings=self.cells.embedding_rows(rows),
-            **self._encode(self.groups.condition_codes[rows], self.groups.state_codes[rows]),
-        )
-
-    def _encode(self, condition_codes: np.ndarray, state_codes: np.ndarray) -> dict[str, Any]:
-        return {
-            "perturbations": torch.from_numpy(self._multi_hot[condition_codes]),
-            "covariates": {key: torch.from_numpy(table[state_codes]) for key, table in self._one_hot.items()},
-        }
+        batch = self.gather(self.indices(positions, seed).to(self.cells.device))
+        return batch._replace(ids=self.cells.ids[self.rows[positions]])
 
 
 class SingleCellPerturbationWithControls(SingleCellPerturbation):
@@ -186,17 +191,20 @@ class SingleCellPerturbationWithControls(SingleCellPerturbation):
         self._pool = ControlPool(groups, rows)
         self._pool.require(groups.state_codes[rows])
 
+    def indices(self, positions: np.ndarray, seed: int) -> CellIndices:
+        """Return what a batch of the cells at these positions, ``(n_cells,)``, gathers."""
+        indices = super().indices(positions, seed)
+        return indices._replace(controls=torch.from_numpy(self._match(self.rows[positions], seed)))
+
+    def gather(self, indices: CellIndices) -> Batch:
+        """Return the batch of these indices; it lies where they and the cells lie, and has no ``ids``."""
+        assert indices.controls is not None
+        controls, embeddings = self.cells.rows(indices.controls), self.cells.embedding_rows(indices.controls)
+        return super().gather(indices)._replace(controls=controls, control_embeddings=embeddings)
+
     def _example(self, position: int) -> Example:
         control = self._match(self.rows[[position]], 0)
         return super()._example(position)._replace(controls=self.cells.rows(control)[0])
-
-    def _batch(self, positions: np.ndarray, seed: int) -> Batch:
-        controls = self._match(self.rows[positions], seed)
-        return (
-            super()
-            ._batch(positions, seed)
-            ._replace(controls=self.cells.rows(controls), control_embeddings=self.cells.embedding_rows(controls))
-        )
 
     def _match(self, rows: np.ndarray, seed: int) -> np.ndarray:
         return self._pool.match(rows, self.groups.state_codes[rows], seed)

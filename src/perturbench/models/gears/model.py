@@ -12,7 +12,7 @@ import torch
 from perturbench.data.encoding import multi_hot
 from perturbench.data.group_sums import group_means
 from perturbench.errors import PerturbenchError, listing
-from perturbench.models.base import PerturbationModel, controls_of, observed_of
+from perturbench.models.base import PerturbationModel
 from perturbench.models.gears.graphs import coexpression, go_similarity, n_edges, read_gene2go, strongest_edges
 from perturbench.provenance import fingerprint_file
 
@@ -106,7 +106,7 @@ class Gears(PerturbationModel):
 
     def predict(self, batch: Batch) -> torch.Tensor:
         """Return the controls with the effects of the perturbations added."""
-        return self.network(controls_of(batch), batch.perturbations)
+        return self.network(batch.matched_controls(), batch.perturbations)
 
     def loss(self, batch: Batch) -> torch.Tensor:
         """Return GEARS' loss: the fourth power of the error, and the wrong directions of change.
@@ -114,8 +114,8 @@ class Gears(PerturbationModel):
         It is the mean over perturbations of the mean over their cells and the genes they express in training. Control
         cells start from themselves, as in the package.
         """
-        observed, perturbed = observed_of(batch), batch.perturbations.any(dim=1, keepdim=True)
-        predicted = self.network(torch.where(perturbed, controls_of(batch), observed), batch.perturbations)
+        observed, perturbed = batch.observed(), batch.perturbations.any(dim=1, keepdim=True)
+        predicted = self.network(torch.where(perturbed, batch.matched_controls(), observed), batch.perturbations)
         rows, row_of, counts = torch.unique(batch.perturbations, dim=0, return_inverse=True, return_counts=True)
         expressed = self._expressed_under(rows)[row_of]
         turned = torch.sign(observed - self.control_mean) - torch.sign(predicted - self.control_mean)

@@ -1,0 +1,60 @@
+"""Scores of predictions that arrive in batches, of which only sums and a bounded sample of cells are kept."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from perturbench.analysis.evaluation import score
+from perturbench.analysis.metrics.distributions import MAX_CELLS
+from perturbench.analysis.metrics.registry import resolve_metrics
+from perturbench.analysis.profiles import Prediction, Reference, SampledCells
+from perturbench.data.group_sums import GroupSums
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import anndata as ad
+    import pandas as pd
+
+    from perturbench.data.groups import Keys, Pair
+
+
+class StreamedEvaluation:
+    """Score a model while it predicts.
+
+    Parameters
+    ----------
+    observed
+        Observed cells of the pairs and the controls of their states, log-normalised, ``(n_cells, n_genes)``.
+    keys
+        The columns of its ``obs``.
+    pairs
+        The (state, perturbation) pairs that are predicted; batches give positions in this list.
+    metrics
+        A profile, or names of metrics.
+    """
+
+    def __init__(self, observed: ad.AnnData, keys: Keys, pairs: Sequence[Pair], metrics: str | list[str]) -> None:
+        self.metrics = resolve_metrics(metrics)
+        self._reference = Reference(observed, keys)
+        # The reference sorts its pairs, the dataset need not.
+        self._positions = np.array([self._reference.pairs.index(pair) for pair in pairs])
+        n_pairs = len(self._reference.pairs)
+        self._sums = GroupSums(n_pairs, len(self._reference.genes))
+        needs_cells = any(metric.needs == "cells" for metric in self.metrics)
+        self._sample = SampledCells(n_pairs, MAX_CELLS) if needs_cells else None
+
+    def add(self, predicted: np.ndarray, pair_codes: np.ndarray) -> None:
+        """Add predicted cells ``(n_cells, n_genes)`` of the pairs at these positions, ``(n_cells,)``."""
+        codes = self._positions[pair_codes]
+        self._sums.add(predicted, codes)
+        if self._sample is not None:
+            self._sample.add(predicted, codes)
+
+    def scores(self) -> pd.DataFrame:
+        """Return the scores in long form, see :class:`perturbench.analysis.evaluation.Evaluation`."""
+        cells = self._sample.cells() if self._sample is not None else None
+        prediction = Prediction("model", self._reference, self._sums.means, self._sums.counts, cells, "clip")
+        return score(prediction, self._reference, self.metrics)
