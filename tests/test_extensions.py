@@ -1,10 +1,12 @@
-"""A model, a task and a metric are added without touching the source tree."""
+"""What a user adds: a model, a task and a metric without touching the source, a splitter parameter as one field."""
 
 import sys
 import textwrap
 
 import pandas as pd
 import pytest
+from kedro.validation.exceptions import ParameterValidationError
+from tests.projects import TINY
 
 
 @pytest.fixture
@@ -75,3 +77,30 @@ def test_toy_model_task_and_metric(run, toy_folder):
     assert board["model"].tolist() == ["scaled"]
     assert board["max_error_average"].gt(0).all()
     assert board["max_error_rank_average"].between(0, 1).all()
+
+
+def test_toy_splitter_parameter(run, monkeypatch):
+    """A field of the rules is a parameter at once: read from YAML, checked, and handed to the function that splits."""
+    from pydantic import Field
+
+    from perturbench.config.sections import SplitterConfig
+    from perturbench.data import splits
+    from perturbench.pipelines.splitting import nodes
+
+    class Toy(SplitterConfig):
+        toy: int = Field(1, ge=1)
+
+    arrived = []
+
+    def split_cells(obs, keys, method, rules, seed):
+        arrived.append(rules.toy)
+        return split(obs, keys, method, rules, seed)
+
+    split = splits.split_cells
+    monkeypatch.setattr(splits, "split_cells", split_cells)
+    monkeypatch.setattr(nodes, "SplitterConfig", Toy)
+    (run.root / "conf/local/parameters.yml").write_text("splitter: {toy: 3}\n")
+    run("ingestion", "splitting", **TINY)
+    with pytest.raises(ParameterValidationError, match="toy is 0: input should be greater than or equal to 1"):
+        run("splitting", **{**TINY, "splitter": {"toy": 0}})
+    assert arrived == [3]

@@ -1,4 +1,4 @@
-"""Directives for what the project's configuration says of its tasks and models, so that pages cannot be out of date."""
+"""Directives that write tables of tasks and models from the configuration, so that the pages are never out of date."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Generated(SphinxDirective):
     """A directive that writes Markdown."""
 
     def run(self) -> list[nodes.Node]:
-        """Parse what :meth:`lines` returns."""
+        """Parse the Markdown of :meth:`lines`, and rebuild the page when the configuration changes."""
         for path in CONF.rglob("*.yml"):
             self.env.note_dependency(str(path))
         node = nodes.container()
@@ -40,7 +40,7 @@ class Generated(SphinxDirective):
 
 
 class Tasks(Generated):
-    """One row per task."""
+    """A table with one row per task."""
 
     def lines(self) -> list[str]:
         """Return the table."""
@@ -55,12 +55,12 @@ class Tasks(Generated):
 
 
 class Task(Generated):
-    """What a task's file says of its split, its trainer and its data."""
+    """A task's citation and its YAML, without the section ``data``."""
 
     required_arguments = 1
 
     def lines(self) -> list[str]:
-        """Return citation and YAML."""
+        """Return the citation and the YAML."""
         name = self.arguments[0]
         own = yaml.safe_load((CONF / f"base/parameters/tasks/{name}.yml").read_text())["tasks"][name]
         shown = {key: value for key, value in own.items() if key not in ("title", "data")}
@@ -70,15 +70,15 @@ class Task(Generated):
 
 
 class Hyperparameters(Generated):
-    """The hyperparameters of a model: defaults, search space, and for which tasks there are published values."""
+    """A model's hyperparameters: defaults, search space, and the tasks with published values."""
 
     required_arguments = 1
 
     def lines(self) -> list[str]:
         """Return the table."""
         given = configuration().of_a_run(model=self.arguments[0])
-        entry = yaml.safe_load((CONF / f"base/parameters/models/{self.arguments[0]}.yml").read_text())
-        published = entry["models"][self.arguments[0]].get("published") or {}
+        file = CONF / f"base/parameters/published/{self.arguments[0]}.yml"
+        published = yaml.safe_load(file.read_text())["published"][self.arguments[0]] if file.is_file() else {}
         rows = [
             (f"`{name}`", f"`{written(value)}`", searched(given["search_space"].get(name)))
             for name, value in given["hparams"].items()
@@ -102,13 +102,13 @@ def table(names: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
 
 
 def written(value: Any) -> str:
-    """Return a value as YAML writes it; of a path in the project, what comes after the project's folder."""
+    """Return a value as YAML writes it; a path is relative to the project's folder."""
     text = yaml.safe_dump(value).removesuffix("...\n").strip()
     return text.removeprefix(f"{CONF.parent.resolve()}/")
 
 
 def searched(entry: dict[str, Any] | None) -> str:
-    """Return a line about an entry of a search space."""
+    """Return a short description of an entry of a search space."""
     if entry is None:
         return ""
     if entry["kind"] == "categorical":

@@ -28,12 +28,20 @@ class LayeredConfigLoader(OmegaConfigLoader):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._base = self._env = None
+        self._parameter_files: tuple[Any, Any, str, str, set[Path]] | None = None
         OmegaConf.register_resolver("params", self._select_param, replace=True)
         OmegaConf.register_resolver("root", self._project_path, replace=True)
         OmegaConf.register_resolver("stem", lambda path: Path(path).stem, replace=True)
 
     def _read_raw_config(self, key: str) -> tuple[Any, Any, str, str, set[Path]]:
         """Read ``conf/local`` below the environment; private in Kedro 1.7, so Kedro is pinned and this is tested."""
+        if key != "parameters":
+            return self._read_layers(key)
+        # The catalog, the hooks and the run all need the parameters; reading them is slow.
+        self._parameter_files = self._parameter_files or self._read_layers(key)
+        return self._parameter_files
+
+    def _read_layers(self, key: str) -> tuple[Any, Any, str, str, set[Path]]:
         base, env, base_path, env_path, processed = super()._read_raw_config(key)
         local = self._read_local(key, processed)
         if key != "parameters":
@@ -57,7 +65,8 @@ class LayeredConfigLoader(OmegaConfigLoader):
             if key != "globals":
                 _ = self._params  # raises mistakes in the parameters here; a resolver would wrap the message
             return super()._resolve_from_raw_config(key, base_configs, env_configs, *rest)
-        self._base, self._env = _merge_files(_by_path(base_configs)), _merge_files(env_configs)
+        if self._base is None:
+            self._base, self._env = _merge_files(_by_path(base_configs)), _merge_files(env_configs)
         return self._selected(self.runtime_params or {})
 
     def of_every_task(self) -> dict[str, dict[str, Any]]:
@@ -93,7 +102,7 @@ def _by_path(configs: dict[Path, DictConfig]) -> dict[Path, DictConfig]:
 
 
 def _merge_files(configs: dict[Path, DictConfig]) -> DictConfig:
-    return OmegaConf.merge({}, *configs.values())
+    return OmegaConf.unsafe_merge({}, *configs.values())
 
 
 def _without(config: DictConfig, names: set[str]) -> DictConfig:
