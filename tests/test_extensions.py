@@ -25,7 +25,6 @@ def test_toy_model_task_and_metric(run, toy_folder):
             """
             import torch
             from perturbench.models import PerturbationModel
-            from perturbench.models.base import controls_of
 
             class Scaled(PerturbationModel):
                 def __init__(self, context, start: float = 1.0, lr: float = 1e-3):
@@ -33,7 +32,7 @@ def test_toy_model_task_and_metric(run, toy_folder):
                     self.scale = torch.nn.Parameter(torch.tensor(start))
 
                 def predict(self, batch):
-                    return controls_of(batch) * self.scale
+                    return batch.matched_controls() * self.scale
             """
         )
     )

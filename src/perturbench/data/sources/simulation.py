@@ -6,7 +6,6 @@ from itertools import combinations
 from math import comb
 from typing import TYPE_CHECKING, Any, Self
 
-import anndata as ad
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
@@ -18,6 +17,8 @@ from perturbench.parameters import Parameters
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import anndata as ad
 
 #: Size of the dense block that counts are drawn in: 64 MB of float64, whatever the number of genes.
 _BLOCK_VALUES = 2**23
@@ -110,6 +111,9 @@ def simulate(settings: SimulationSettings | None = None, **changes: Any) -> ad.A
         If a setting is unknown or out of range, there are too few cells for every group to have three, or more
         combinations than pairs of perturbations.
     """
+    # The settings are read by commands that do not need this slow import.
+    import anndata as ad
+
     given = SimulationSettings.override(settings, changes)
     rng = np.random.default_rng(given.seed)
     pairs = list(combinations(range(given.n_singles), 2))
