@@ -5,7 +5,7 @@ by the names of their YAML files: those that are trained, if none is named. ``--
 
     python benchmarks/training.py loader epoch_256 epoch_4096
     python benchmarks/training.py step --models cpa,sams_vae
-    python benchmarks/training.py step fit --env gpu --batch-size 4096
+    python benchmarks/training.py fit --env gpu --hyperparameters published
     python benchmarks/training.py fit --cells 5000 --genes 1000 --epochs 2 --models latent_additive
 
 Ours and the baseline take turns, so that what else the machine does meets both; seconds are medians.
@@ -45,13 +45,13 @@ def screen(n_cells, n_genes, n_perturbations=100, density=0.1, n_embedding=0):
     return ad.AnnData(sp.vstack(blocks, format="csr"), obs=obs, obsm=embeddings), pd.Series(part, obs.index)
 
 
-def parameters_of(model, env):
+def parameters_of(model, env, **choices):
     """Return the parameters of a run of the model."""
     from kedro.framework.project import configure_project, settings
 
     configure_project("perturbench")
     arguments = settings.CONFIG_LOADER_ARGS
-    loader = settings.CONFIG_LOADER_CLASS(str(ROOT / "conf"), env, {"model": model}, **arguments)
+    loader = settings.CONFIG_LOADER_CLASS(str(ROOT / "conf"), env, {"model": model, **choices}, **arguments)
     return loader["parameters"]
 
 
@@ -205,11 +205,10 @@ def step(options):
 
     cells, split = screen(options.cells, options.genes, n_embedding=512)
     for name, parameters in trained_models(options):
-        module = make_module(
-            cells, split, batch_size=options.batch_size, embedding_key=parameters["data"]["embedding_key"]
-        )
+        size = options.batch_size or 256
+        module = make_module(cells, split, batch_size=size, embedding_key=parameters["data"]["embedding_key"])
         dataset = module.observed("train")
-        batch = dataset[np.arange(options.batch_size)]
+        batch = dataset[np.arange(size)]
         batch = module.transfer_batch_to_device(batch, device_of(parameters), 0)
         dataset._batch = lambda positions, seed, batch=batch: batch
         batches = DataLoader(dataset, None, sampler=[BatchIndex(np.zeros(1), 0)] * N_STEPS, collate_fn=lambda one: one)
@@ -217,12 +216,14 @@ def step(options):
         model, twin = (make_model(parameters, module.context) for _ in range(2))
         bare, period = by_hand(twin.to(device_of(parameters)), batch, parameters["trainer"]["precision"])
         seconds, baseline = taking_turns(module, model, bare, parameters, each="step", times=N_STEPS, period=period)
-        yield f"step {name}", seconds, baseline, 1.2, f"{options.batch_size / seconds:,.0f} cells/s"
+        yield f"step {name}", seconds, baseline, 1.2, f"{size / seconds:,.0f} cells/s"
 
 
 def by_hand(model, batch, precision):
     """Return a function that trains the model with its own losses, without the trainer, and how many it has."""
     import torch
+
+    from perturbench.models.base import loss_terms
 
     configured = model.configure_optimizers()
     configured = configured if isinstance(configured, tuple) else (configured,)
@@ -235,7 +236,7 @@ def by_hand(model, batch, precision):
     def one_step(index):
         which = index % len(losses)
         with torch.autocast(batch.perturbations.device.type, torch.bfloat16, enabled="bf16" in precision):
-            loss = losses[which](batch)
+            loss = loss_terms(losses[which](batch))["loss"]
         optimizer = optimizers[min(which, 1)]
         optimizer.zero_grad()
         loss.backward()
@@ -244,37 +245,125 @@ def by_hand(model, batch, precision):
     return one_step, len(losses)
 
 
+def published_parameters(options):
+    """Yield the names and parameters of the models asked for, with the hyperparameters that the options choose."""
+    from perturbench.errors import PerturbenchError
+
+    for name, _ in trained_models(options):
+        if name == "gears":  # needs genes that its annotation has
+            continue
+        try:
+            yield name, parameters_of(name, options.env, task=options.task, hyperparameters=options.hyperparameters)
+        except PerturbenchError as error:
+            print(f"{name:24} left out: {error}")
+
+
 def whole_fit(options):
-    """Time a whole training, against loading its batches alone."""
+    """Print what a training costs: epochs with validation and saving, steps alone, and a search of 60 trials.
+
+    "Steps alone" are forward, backward and optimizer on one batch that stays on the device, prepared like those of the
+    training (CUDA graphs, compiled), times the batches of an epoch. Closed-form models and GEARS are left out.
+    """
+    columns = ("epoch s", "steps s", "share", "cells/s", "TFLOP/s", "peak GB", "start s", "60 x 150 epochs")
+    cells, split = screen(options.cells, options.genes, options.perturbations, n_embedding=512)
+    print(
+        f"{options.cells} cells x {options.genes} genes, {options.perturbations} perturbations, {device_name(options)}"
+    )
+    print(f"{'model':24} {'batch':>6} {'parameters':>10} " + " ".join(f"{column:>9}" for column in columns))
+    for name, parameters in published_parameters(options):
+        trainer = {key: parameters["trainer"][key] for key in ("accelerator", "precision", "compile")}
+        if options.compile is not None:
+            trainer["compile"] = {"true": True, "false": False}.get(options.compile, options.compile)
+        module = make_module(
+            cells,
+            split,
+            batch_size=options.batch_size or parameters["trainer"]["batch_size"],
+            embedding_key=parameters["data"]["embedding_key"],
+            preload_to_device=parameters["trainer"]["preload_to_device"],
+        )
+        model = make_model(parameters, module.context)
+        seconds, start, peak = timed_epochs(model, module, trainer, options.epochs)
+        steps, flops = timed_steps(make_model(parameters, module.context), module, trainer)
+        n_steps = -(-len(module.rows["train"]) // module.batch_size)
+        figures = (
+            f"{seconds:9.3f} {n_steps * steps:9.3f} {n_steps * steps / seconds:9.0%} "
+            f"{len(module.rows['train']) / seconds:9,.0f} {n_steps * flops / seconds / 1e12:9.1f} {peak:9.1f} "
+            f"{start:9.1f} {60 * (150 * seconds + start) / 3600:13.2f} h"
+        )
+        size = sum(weight.numel() for weight in model.parameters()) / 1e6
+        print(f"{name:24} {module.batch_size:6d} {size:8.1f} M {figures}", flush=True)
+    return ()
+
+
+def device_name(options):
+    import torch
+
+    on_gpu = torch.cuda.is_available() and device_of(parameters_of("linear_additive", options.env)) == "cuda"
+    return torch.cuda.get_device_name() if on_gpu else f"CPU with {torch.get_num_threads()} threads"
+
+
+def timed_epochs(model, module, trainer, n_epochs):
+    """Train; return the median seconds of later epochs, the seconds that starting took, and peak memory in GB."""
+    import torch
     from lightning.pytorch.callbacks import Callback
 
-    from perturbench.training.fitting import fit
+    from perturbench.training import fit
 
-    class NeverStop(Callback):
+    marks = []
+
+    class Clock(Callback):
         def on_train_start(self, trainer, pl_module):
             trainer.early_stopping_callback.patience = trainer.max_epochs
 
-    cells, split = screen(options.cells, options.genes, n_embedding=512)
-    for name, parameters in trained_models(options):
-        keys = {
-            "embedding_key": parameters["data"]["embedding_key"],
-            "preload_to_device": parameters["trainer"]["preload_to_device"],
-        }
-        module = make_module(cells, split, batch_size=options.batch_size, **keys)
-        model = make_model(parameters, module.context)
-        trainer = {key: parameters["trainer"][key] for key in ("accelerator", "precision")}
-        start = clock()
-        fit(model, module, max_epochs=options.epochs, callbacks=[NeverStop()], **trainer)
-        seconds, start = clock() - start, clock()
-        batches = module.train_dataloader()
-        for number in range(options.epochs):
-            batches.sampler.set_epoch(number)
-            for batch in batches:
-                module.transfer_batch_to_device(batch, device_of(parameters), 0)
-        loading = clock() - start
-        n_cells = options.epochs * len(module.rows["train"])
-        note = f"{n_cells / seconds:,.0f} cells/s; {options.epochs} epochs; loading is {loading / seconds:.0%} of it"
-        yield f"fit {name}", seconds, loading, np.inf, note
+        def on_train_epoch_start(self, trainer, pl_module):
+            marks.append(clock())
+
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    begin = clock()
+    fit(model, module, max_epochs=n_epochs + 1, min_epochs=1, callbacks=[Clock()], **trainer)
+    whole = clock() - begin
+    epochs = np.diff(marks)
+    peak = torch.cuda.max_memory_allocated() / 1e9 if torch.cuda.is_available() else float("nan")
+    later = float(np.median(epochs[len(epochs) // 2 :]))
+    return later, whole - later * (n_epochs + 1), peak
+
+
+def timed_steps(model, module, trainer):
+    """Return the seconds of a step on a batch that stays on the device, and its floating point operations."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from perturbench.training import fit
+
+    seconds, flops = [], []
+
+    class Repeat(Exception):
+        pass
+
+    def training_step(batch, batch_idx):
+        step = type(model).training_step
+        if batch_idx == 0:
+            with FlopCounterMode(display=False) as counter:
+                step(model, batch, 0)
+            flops.append(counter.get_total_flops())
+            return
+        for index in range(1, 6):
+            step(model, batch, index)
+        n_steps = max(4, 4 * getattr(model, "adv_steps", 1))
+        for _ in range(5):
+            start = clock()
+            for index in range(n_steps):
+                step(model, batch, index)
+            seconds.append((clock() - start) / n_steps)
+        raise Repeat
+
+    model.step_by_itself()
+    model.training_step = training_step
+    try:
+        fit(model, module, max_epochs=1, **trainer)
+    except Repeat:
+        pass
+    return float(np.median(seconds)), flops[0]
 
 
 ROWS = {
@@ -293,8 +382,12 @@ def main():
     parser.add_argument("--models", type=lambda names: names.split(","), help="for step and fit")
     parser.add_argument("--cells", type=int, default=91_000, help="for step and fit")
     parser.add_argument("--genes", type=int, default=5000, help="for step and fit")
-    parser.add_argument("--batch-size", type=int, default=256, help="for step and fit")
-    parser.add_argument("--epochs", type=int, default=100, help="for fit")
+    parser.add_argument("--perturbations", type=int, default=236, help="for fit")
+    parser.add_argument("--batch-size", type=int, help="for step (default 256) and fit (default: the model's)")
+    parser.add_argument("--epochs", type=int, default=8, help="for fit")
+    parser.add_argument("--task", default="norman19", help="for fit: whose hyperparameters and batch size")
+    parser.add_argument("--hyperparameters", default="defaults", choices=("defaults", "published"), help="for fit")
+    parser.add_argument("--compile", choices=("auto", "true", "false"), help="for fit, in place of the configured one")
     options = parser.parse_args()
     if unknown := set(options.rows) - set(ROWS):
         parser.error(f"unknown rows: {', '.join(unknown)}; there are: {', '.join(ROWS)}")

@@ -63,6 +63,11 @@ class PerturbationModel(L.LightningModule, ABC):
     closed_form = False
     #: Largest norm of the gradients, for models that step their optimizers themselves; Lightning clips the others'.
     gradient_clip_val: float | None = None
+    #: Whether every step computes the same function of the batch, the weights and torch's random numbers, so that it
+    #: can be captured once and replayed as a CUDA graph: no dependence on the epoch, the step or Python's state.
+    allows_cuda_graphs = False
+    #: Computes gradients in place of the plain forward and backward, see ``training.steps``.
+    take_step: Callable[..., tuple[tuple[str, ...], torch.Tensor]] | None = None
     #: What a test computes: a profile or names of metrics.
     test_metrics: str | list[str] = "default"
 
@@ -76,7 +81,8 @@ class PerturbationModel(L.LightningModule, ABC):
         self.n_perturbations = len(context["perturbation_uniques"])
         self.n_covariates = sum(map(len, context["covariate_uniques"].values()))
         self.epoch_losses: dict[str, float] = {}
-        self._loss_sums: dict[str, torch.Tensor] = {}
+        # Sums over cells of loss terms, and the number of cells, by prefix and names of the terms.
+        self._loss_sums: dict[tuple[str, tuple[str, ...]], tuple[torch.Tensor, int]] = {}
 
     @abstractmethod
     def predict(self, batch: Batch) -> torch.Tensor:
@@ -160,15 +166,33 @@ class PerturbationModel(L.LightningModule, ABC):
         name
             The terms are recorded as ``<name>_loss``, ``<name>_<term>``.
         """
-        self.toggle_optimizer(optimizer)
-        terms = _named(loss(batch))
-        optimizer.zero_grad()
-        self.manual_backward(terms["loss"])
+        several = isinstance(self.optimizers(), list)
+        if several:
+            self.toggle_optimizer(optimizer)
+        names, values = (self.take_step or self._gradients)(optimizer, loss, batch)
         if self.gradient_clip_val:
             self.clip_gradients(optimizer, self.gradient_clip_val, "norm")
         optimizer.step()
-        self.untoggle_optimizer(optimizer)
-        self.record_losses(name, terms, batch)
+        if several:
+            self.untoggle_optimizer(optimizer)
+        self._add_losses(name, names, values, len(batch.perturbations))
+
+    def _gradients(
+        self, optimizer: Any, loss: Callable[[Batch], Losses], batch: Batch
+    ) -> tuple[tuple[str, ...], torch.Tensor]:
+        """Compute the gradients of a loss; return the names of its terms and their values."""
+        optimizer.zero_grad()
+        terms = loss_terms(loss(batch))
+        self.manual_backward(terms["loss"])
+        return stacked(terms)
+
+    def step_by_itself(self) -> None:
+        """Take the steps of the optimizer in :meth:`training_step`, where they can be prepared, instead of Lightning.
+
+        Models with a training step of their own, or with several optimizers, are left as they are.
+        """
+        if type(self).training_step is PerturbationModel.training_step:
+            self.automatic_optimization = False
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         """Leave the default scheduler to ``on_validation_epoch_end``; any other goes Lightning's way."""
@@ -178,24 +202,24 @@ class PerturbationModel(L.LightningModule, ABC):
     # Losses
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor | None:
-        """Return the loss to minimise; all terms are recorded as ``train_<name>``."""
-        terms = _named(self.loss(batch))
-        self.record_losses("train", terms, batch)
+        """Return the loss to minimise, or minimise it; all terms are recorded as ``train_<name>``."""
+        if not self.automatic_optimization:
+            self.minimise(self.optimizers(), self.loss, batch)
+            return None
+        terms = loss_terms(self.loss(batch))
+        self._add_losses("train", *stacked(terms), len(batch.perturbations))
         return terms["loss"]
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Record all terms as ``val_<name>``; ``val_loss`` chooses the checkpoint."""
-        self.record_losses("val", _named(self.loss(batch)), batch)
+        self._add_losses("val", *stacked(loss_terms(self.loss(batch))), len(batch.perturbations))
 
-    def record_losses(self, prefix: str, terms: Mapping[str, torch.Tensor], batch: Batch) -> None:
-        """Add a batch's losses to the sums of the epoch, on the device: reading each step would make it wait."""
-        n_cells = len(batch.perturbations)
-        for name, value in terms.items():
-            key = f"{prefix}_{name}"
-            if key not in self._loss_sums:
-                self._loss_sums[key] = torch.zeros(2, dtype=torch.float64, device=value.device)
-            self._loss_sums[key][0] += n_cells * value.detach()
-            self._loss_sums[key][1] += n_cells
+    def _add_losses(self, prefix: str, names: tuple[str, ...], values: torch.Tensor, n_cells: int) -> None:
+        """Add a batch's losses to the sums of the epoch, on the device: reading them would make each step wait."""
+        sums, n_before = self._loss_sums.get((prefix, names), (None, 0))
+        if sums is None:
+            sums = torch.zeros(len(names), dtype=torch.float64, device=values.device)
+        self._loss_sums[prefix, names] = sums.add_(values, alpha=n_cells), n_before + n_cells
 
     def on_validation_epoch_end(self) -> None:
         """Log the epoch's losses, then lower learning rates on a plateau.
@@ -218,9 +242,16 @@ class PerturbationModel(L.LightningModule, ABC):
         """Read the means of all losses from the device at once, and log them."""
         if not self._loss_sums:
             return
-        sums = self.trainer.strategy.reduce(torch.stack(list(self._loss_sums.values())), reduce_op="sum")
-        means = (sums[:, 0] / sums[:, 1]).tolist()
-        self.epoch_losses = dict(zip(self._loss_sums, means, strict=True))
+        counted = [torch.cat([sums, sums.new_tensor([n_cells])]) for sums, n_cells in self._loss_sums.values()]
+        totals = self.trainer.strategy.reduce(torch.cat(counted), reduce_op="sum").tolist()
+        sums_of: dict[str, list[float]] = {}
+        for prefix, names in self._loss_sums:
+            *sums, n_cells = totals[: len(names) + 1]
+            del totals[: len(names) + 1]
+            for name, value in zip(names, sums, strict=True):
+                known = sums_of.setdefault(f"{prefix}_{name}", [0.0, 0.0])
+                known[0], known[1] = known[0] + value, known[1] + n_cells
+        self.epoch_losses = {name: value / n_cells for name, (value, n_cells) in sums_of.items()}
         self._loss_sums = {}
         self.log_dict(self.epoch_losses, prog_bar=True)
 
@@ -286,7 +317,7 @@ class PerturbationModel(L.LightningModule, ABC):
         }
 
 
-def _named(losses: Losses) -> Mapping[str, torch.Tensor]:
+def loss_terms(losses: Losses) -> Mapping[str, torch.Tensor]:
     """Return the terms of a loss by name; raise if none of them is the one to minimise."""
     if isinstance(losses, torch.Tensor):
         return {"loss": losses}
@@ -295,6 +326,11 @@ def _named(losses: Losses) -> Mapping[str, torch.Tensor]:
             f"loss() returned the terms {', '.join(losses)}; one of them must be called 'loss', which is minimised."
         )
     return losses
+
+
+def stacked(terms: Mapping[str, torch.Tensor]) -> tuple[tuple[str, ...], torch.Tensor]:
+    """Return the names of loss terms, and their values in one vector, ``(n_terms,)``."""
+    return tuple(terms), torch.stack([value.detach().float() for value in terms.values()])
 
 
 def _dataset_of(loaders: Any) -> CounterfactualWithReference:

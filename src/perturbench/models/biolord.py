@@ -40,6 +40,8 @@ class BioLord(PerturbationModel):
         Of Adam.
     """
 
+    allows_cuda_graphs = True
+
     def __init__(
         self,
         context: Context,

@@ -63,6 +63,8 @@ class CPA(PerturbationModel):
         If ``adv_steps`` is below 2, which leaves no batch to the adversary.
     """
 
+    allows_cuda_graphs = True
+
     def __init__(
         self,
         context: Context,

@@ -38,6 +38,8 @@ class DecoderOnly(PerturbationModel):
         If it would see nothing: neither input is used, or only covariates and the data has none.
     """
 
+    allows_cuda_graphs = True
+
     def __init__(
         self,
         context: Context,

@@ -35,6 +35,8 @@ class LatentAdditive(PerturbationModel):
         Of Adam.
     """
 
+    allows_cuda_graphs = True
+
     def __init__(
         self,
         context: Context,

@@ -28,6 +28,8 @@ class LinearAdditive(PerturbationModel):
         Of Adam.
     """
 
+    allows_cuda_graphs = True
+
     def __init__(self, context: Context, inject_covariates: bool = False, lr: float = 1e-3, wd: float = 1e-4) -> None:
         super().__init__(context, lr=lr, wd=wd)
         self.inject_covariates = inject_covariates

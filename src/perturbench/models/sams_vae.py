@@ -59,6 +59,7 @@ class SAMSVAE(PerturbationModel):
         Of Adam.
     """
 
+    allows_cuda_graphs = True
     n_training_cells: torch.Tensor
 
     def __init__(

@@ -1,18 +1,14 @@
-"""Callbacks of a training: recorded losses, the state to resume from, seeds and log lines of epochs."""
+"""Callbacks of a training: recorded losses, seeds and log lines of epochs."""
 
 from __future__ import annotations
 
 import logging
-import time
 from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
     import lightning as L
 
     from perturbench.models.base import PerturbationModel
@@ -20,10 +16,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 #: The entry of a checkpoint with the recorded losses.
 LOSSES = "losses"
-#: Saves slower than ``_SLOW`` seconds are thinned out so that they take at most this share of the training's time.
-_SLOW, _SHARE = 0.5, 1 / 20
-#: Longest pause between saves, seconds: one slow save on a stalled disk must not mean hours without.
-_LONGEST_PAUSE = 300.0
 
 
 class RecordLosses(Callback):
@@ -53,30 +45,6 @@ class RecordLosses(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with a table."""
         self.table = {name: list(values) for name, values in state_dict[LOSSES].items()}
-
-
-class SaveLatest(ModelCheckpoint):
-    """Save the state of the training after an epoch, so that a killed one can resume; slow saves are thinned out."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder, "latest", enable_version_counter=False)
-        self._not_before = 0.0
-
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save."""
-        self._now_and_then(super().on_train_epoch_end, trainer, pl_module)
-
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save."""
-        self._now_and_then(super().on_validation_end, trainer, pl_module)
-
-    def _now_and_then(self, save: Callable[..., None], trainer: L.Trainer, module: L.LightningModule) -> None:
-        start = time.monotonic()
-        # All processes of a training save together, so one of them decides.
-        if trainer.strategy.broadcast(start >= self._not_before):
-            save(trainer, module)
-            took = time.monotonic() - start
-            self._not_before = start + min(took / _SHARE, took + _LONGEST_PAUSE) if took > _SLOW else 0.0
 
 
 class SeedEpochs(Callback):

@@ -15,12 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.plugins.io import AsyncCheckpointIO
 
 from perturbench.errors import PerturbenchError
-from perturbench.training.callbacks import LOSSES, LogLosses, RecordLosses, SaveLatest, SeedEpochs
+from perturbench.training.callbacks import LOSSES, LogLosses, RecordLosses, SeedEpochs
 from perturbench.training.checkpoints import read_checkpoint
+from perturbench.training.saving import CheckpointWriter, KeepBest, SaveLatest
 from perturbench.training.settings import TrainingSettings
+from perturbench.training.steps import prepare_steps
 from perturbench.training.trainer import explain_device_errors, quiet_lightning
 
 if TYPE_CHECKING:
@@ -81,15 +84,17 @@ def fit(
     settings = TrainingSettings.override(settings, changes)
     interactive = sys.stderr.isatty()
     model.gradient_clip_val = settings.gradient_clip_val
+    if compile is True or (settings.compile == "auto" and _is_cuda(settings.accelerator)):
+        model.step_by_itself()
     model.training_record["training_pairs"] = [[*state, name] for state, name in datamodule.pairs("train")]
     with nullcontext(resume_dir) if resume_dir else tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         last = _prepare_resume(folder, fingerprint)
-        best = ModelCheckpoint(folder, "best", monitor="val_loss", save_weights_only=True, enable_version_counter=False)
-        losses = RecordLosses()
+        best, losses, writer = KeepBest(folder), RecordLosses(), CheckpointWriter()
         own: list[Callback] = [best]
         if not model.closed_form:
-            own += [EarlyStopping("val_loss", patience=settings.patience), SaveLatest(folder), losses, SeedEpochs(seed)]
+            own += [EarlyStopping("val_loss", patience=settings.patience), losses, SeedEpochs(seed)]
+            own += [SaveLatest(folder, writer)]
             own += [] if interactive else [LogLosses(settings.log_every_n_epochs)]
         L.seed_everything(seed, workers=True, verbose=False)
         with quiet_lightning(), explain_device_errors(settings.accelerator):
@@ -109,21 +114,24 @@ def fit(
                 enable_progress_bar=interactive,
                 enable_model_summary=False,
                 num_sanity_val_steps=0,
+                enable_checkpointing=not model.closed_form,
+                plugins=[AsyncCheckpointIO(writer)],
                 log_every_n_steps=1,
             )
+            prepare_steps(model, trainer, settings.compile)
             _fit_interruptibly(trainer, model, datamodule, last)
-        # Read from the file: with several devices the callback of this process knows no score.
-        checkpoint = torch.load(best.best_model_path, weights_only=True, map_location="cpu")
+        checkpoint = best.best()
         if not math.isfinite(checkpoint["perturbench_model"]["val_loss"]):
             raise PerturbenchError(
                 f"training of {type(model).__name__} ended without a finite val_loss after "
                 f"{trainer.current_epoch} epochs; lower the learning rate (lr={model.lr:g})."
             )
         shutil.rmtree(folder, ignore_errors=True)
-    # The state of the optimizer and the trainer is of no use to prediction, and names temporary files.
-    kept = ("state_dict", "hyper_parameters", "hparams_name", "epoch", "global_step", "perturbench_model")
-    kept_entries = {key: checkpoint[key] for key in (*kept, "pytorch-lightning_version") if key in checkpoint}
-    return {**kept_entries, LOSSES: losses.table}
+    return {**checkpoint, LOSSES: losses.table}
+
+
+def _is_cuda(accelerator: str) -> bool:
+    return accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
 
 
 def _strategy(strategy: str, devices: int | str) -> str:

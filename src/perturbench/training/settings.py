@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from perturbench.parameters import Parameters
@@ -22,6 +24,8 @@ class TrainingSettings(Parameters):
         How several devices share the training, as in ``lightning.Trainer``; each takes other batches of the same size.
         ``auto`` is ``ddp_spawn`` for several devices. A model with weights that some batches do not train (CPA) needs
         ``ddp_spawn_find_unused_parameters_true``.
+    compile
+        Whether steps are compiled, see :func:`perturbench.training.steps.prepare_steps`.
     log_every_n_epochs
         Number of epochs between two logged lines where there is no terminal for a progress bar.
     """
@@ -34,4 +38,5 @@ class TrainingSettings(Parameters):
     strategy: str = "auto"
     precision: str = "32-true"
     gradient_clip_val: float | None = Field(None, gt=0)
+    compile: Literal["auto"] | bool = "auto"
     log_every_n_epochs: int = Field(10, ge=1)

@@ -1,0 +1,144 @@
+"""Optimizer steps as CUDA graphs: one launch for a whole step, where each of its kernels would be launched alone."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from perturbench.models.base import loss_terms, stacked
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import lightning as L
+
+    from perturbench.data.types import Batch
+    from perturbench.models.base import Losses, PerturbationModel
+
+logger = logging.getLogger(__name__)
+Compile = Literal["auto"] | bool
+#: Steps of a kind that run before it is captured: libraries allocate their workspaces in the first ones.
+N_EAGER = 3
+#: Kinds of steps that are captured at most: each holds the memory of its step.
+_MOST_GRAPHS = 8
+
+
+def prepare_steps(model: PerturbationModel, trainer: L.Trainer, compile: Compile) -> None:
+    """Choose how the model's steps run: as CUDA graphs, compiled, or one kernel after the other.
+
+    Parameters
+    ----------
+    model
+        Steps its optimizers itself, see :meth:`PerturbationModel.minimise`; other models are left to Lightning.
+    trainer
+        Its device and precision decide.
+    compile
+        ``True`` compiles the loss with ``torch.compile``, on any device. ``auto`` does not: compiling takes longer than
+        it saves in most trainings. Either uses CUDA graphs on a single CUDA device, for models that allow it.
+    """
+    model.take_step = None
+    if model.automatic_optimization or compile is False:
+        return
+    on_cuda = trainer.strategy.root_device.type == "cuda"
+    scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
+    graphs = on_cuda and trainer.world_size == 1 and model.allows_cuda_graphs and not scaled
+    if graphs or compile is True:
+        model.take_step = PreparedSteps(model, compiled=compile is True, graphs=graphs)
+
+
+class PreparedSteps:
+    """Forward and backward of a model's losses, compiled, or captured as CUDA graphs, or both.
+
+    A step is captured per optimizer, loss and shape of the batch, once it has run a few times. What fails to compile or
+    to be captured runs as it is, with one warning.
+    """
+
+    def __init__(self, model: PerturbationModel, *, compiled: bool, graphs: bool) -> None:
+        self._model, self._compiled, self._graphs = model, compiled, graphs
+        self._losses: dict[Any, Callable[[Batch], Losses]] = {}
+        self._n_steps: dict[Any, int] = {}
+        self._captured: dict[Any, _Graph] = {}
+
+    def __call__(self, optimizer: Any, loss: Callable[[Batch], Losses], batch: Batch) -> tuple[tuple[str, ...], Any]:
+        """Compute the gradients of a loss; return the names of its terms and their values, ``(n_terms,)``."""
+        batch = batch._replace(ids=None, gene_names=None)  # text does not go into a graph
+        key = (id(optimizer), getattr(loss, "__func__", loss), tuple(one.shape for one in tensors_of(batch)))
+        if key in self._captured:
+            return self._captured[key].replay(batch)
+        self._n_steps[key] = self._n_steps.get(key, 0) + 1
+        if self._graphs and self._n_steps[key] > N_EAGER and len(self._captured) < _MOST_GRAPHS:
+            try:
+                self._captured[key] = _Graph(self._model, optimizer, self._prepared(loss), batch)
+                return self._captured[key].replay(batch)
+            except RuntimeError as error:
+                self._graphs = False
+                logger.warning(
+                    "steps of %s cannot be captured as CUDA graphs and run kernel by kernel: %s",
+                    type(self._model).__name__,
+                    str(error).splitlines()[0],
+                )
+        optimizer.zero_grad()
+        terms = self._terms(loss, batch)
+        self._model.manual_backward(terms["loss"])
+        return stacked(terms)
+
+    def _prepared(self, loss: Callable[[Batch], Losses]) -> Callable[[Batch], Losses]:
+        """Return a loss compiled, if it is to be; compiled once for all steps."""
+        function = getattr(loss, "__func__", loss)
+        if function not in self._losses:
+            self._losses[function] = torch.compile(loss, dynamic=False) if self._compiled else loss
+        return self._losses[function]
+
+    def _terms(self, loss: Callable[[Batch], Losses], batch: Batch) -> Mapping[str, torch.Tensor]:
+        try:
+            return loss_terms(self._prepared(loss)(batch))
+        except Exception as error:
+            if not self._compiled:
+                raise
+            terms = loss_terms(loss(batch))
+            self._compiled, self._losses = False, {}
+            logger.warning(
+                "%s cannot be compiled and trains without: %s", type(self._model).__name__, str(error).splitlines()[0]
+            )
+            return terms
+
+
+class _Graph:
+    """Forward and backward of one loss on batches of one shape."""
+
+    def __init__(self, model: PerturbationModel, optimizer: Any, loss: Callable[[Batch], Losses], batch: Batch) -> None:
+        self._batch = map_tensors(batch, torch.clone)
+        parameters = [weight for group in optimizer.param_groups for weight in group["params"]]
+        for weight in parameters:
+            weight.grad = None
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph):
+            terms = loss_terms(loss(self._batch))
+            terms["loss"].backward()
+            self._names, self._values = stacked(terms)
+        self._gradients = [(weight, weight.grad) for weight in parameters if weight.grad is not None]
+
+    def replay(self, batch: Batch) -> tuple[tuple[str, ...], torch.Tensor]:
+        """Compute the gradients of a batch, which replace those of the weights."""
+        for held, given in zip(tensors_of(self._batch), tensors_of(batch), strict=True):
+            held.copy_(given)
+        self._graph.replay()
+        for weight, gradient in self._gradients:
+            weight.grad = gradient
+        return self._names, self._values
+
+
+def tensors_of(batch: Batch) -> list[torch.Tensor]:
+    """Return all tensors of a batch."""
+    parts = [*(part for part in batch if not isinstance(part, dict)), *batch.covariates.values()]
+    return [part for part in parts if isinstance(part, torch.Tensor)]
+
+
+def map_tensors(batch: Batch, function: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
+    """Return a batch with a function applied to all its tensors."""
+    changed: dict[str, Any] = {
+        name: function(part) for name, part in batch._asdict().items() if isinstance(part, torch.Tensor)
+    }
+    return batch._replace(**changed, covariates={key: function(part) for key, part in batch.covariates.items()})
