@@ -84,7 +84,7 @@ def fit(
     settings = TrainingSettings.override(settings, changes)
     interactive = sys.stderr.isatty()
     model.gradient_clip_val = settings.gradient_clip_val
-    if compile is True or (settings.compile == "auto" and _is_cuda(settings.accelerator)):
+    if settings.compile is True or (settings.compile == "auto" and _is_cuda(settings.accelerator)):
         model.step_by_itself()
     model.training_record["training_pairs"] = [[*state, name] for state, name in datamodule.pairs("train")]
     with nullcontext(resume_dir) if resume_dir else tempfile.TemporaryDirectory() as folder:
