@@ -29,7 +29,7 @@ def peak_gib():
 
 def rank():
     """Pairwise matrix and rank of one metric, 236 perturbations x 5,000 genes."""
-    from perturbench.analysis.metrics.ranks import rank_of_matches, same_rows
+    from perturbench.analysis.metrics.ranks import merge_nearly_equal_rows, rank_of_matches
     from perturbench.analysis.metrics.registry import find_comparison
 
     rng = np.random.default_rng(0)
@@ -38,7 +38,7 @@ def rank():
     rmse = find_comparison("rmse")
 
     def ours():
-        return rank_of_matches(rmse.matrix(observed, same_rows(predicted)), "lower")
+        return rank_of_matches(rmse.matrix(observed, merge_nearly_equal_rows(predicted)), "lower")
 
     def plain(n=40):
         a, b = pd.DataFrame(predicted[:n]), pd.DataFrame(observed[:n])
@@ -54,14 +54,16 @@ def rank():
 
 def large_rank():
     """Pairwise matrix and rank, 525 perturbations x 15 states x 16,000 genes."""
-    from perturbench.analysis.metrics.ranks import rank_of_matches, same_rows
+    from perturbench.analysis.metrics.ranks import merge_nearly_equal_rows, rank_of_matches
     from perturbench.analysis.metrics.registry import find_comparison
 
     rmse, total = find_comparison("rmse"), 0.0
     for state in range(15):
         observed = np.random.default_rng(state).normal(size=(525, 16000))
         predicted = observed[::-1].copy()
-        seconds, _ = timed(lambda a=observed, b=predicted: rank_of_matches(rmse.matrix(a, same_rows(b)), "lower"))
+        seconds, _ = timed(
+            lambda a=observed, b=predicted: rank_of_matches(rmse.matrix(a, merge_nearly_equal_rows(b)), "lower")
+        )
         total += seconds
     from scipy.spatial.distance import cdist
 

@@ -1,4 +1,4 @@
-"""The site: Markdown pages, and a reference from the docstrings."""
+"""Settings of the documentation site: Markdown pages, and reference pages generated from the docstrings."""
 
 import sys
 from pathlib import Path

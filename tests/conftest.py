@@ -68,7 +68,7 @@ def registry(monkeypatch):
     from perturbench.analysis.metrics import registry as metrics
 
     metrics.available_metrics()  # brings the package's own, which stay
-    for name in ("_COMPARISONS", "_AGGREGATIONS", "_OTHERS"):
+    for name in ("_COMPARISONS", "_AGGREGATIONS", "_METRICS"):
         monkeypatch.setattr(metrics, name, dict(getattr(metrics, name)))
 
 

@@ -1,4 +1,4 @@
-"""README and docs: links lead somewhere, python and yaml parse, the site builds."""
+"""README and docs: links lead somewhere, python and yaml parse, names and numbers are true, the site builds."""
 
 import ast
 import pydoc
@@ -10,12 +10,17 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tests.test_demo_scores import PINNED
 
 from perturbench.cli import benchmark
 from perturbench.cli import run as run_command
 
 ROOT = Path(__file__).parents[1]
 SOURCE = "".join(path.read_text() for path in sorted((ROOT / "src").rglob("*.py")))
+#: Every path in a code span of CONTRIBUTING.md, such as ``data/splits/``, in ``src/perturbench`` or in the project.
+FILES_THAT_CONTRIBUTING_NAMES = sorted(
+    set(re.findall(r"`([\w./]+(?:/|\.py|\.yml|\.md|\.toml|\.css))`", (ROOT / "CONTRIBUTING.md").read_text()))
+)
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -66,11 +71,42 @@ def test_links_lead_somewhere(page):
             assert (page.parent / target).exists(), target
 
 
-def test_tables_of_the_readme_are_complete():
-    readme = (ROOT / "README.md").read_text()
-    for kind in ("tasks", "models"):
-        for path in (ROOT / f"conf/base/parameters/{kind}").glob("*.yml"):
-            assert f"`{path.stem}`" in readme, path.stem
+@pytest.mark.parametrize("kind", ["tasks", "models"])
+def test_catalogues_have_a_section_for_everything(kind):
+    headings = re.findall(r"^## +(.*)$|^### +(.*)$", (ROOT / f"docs/{kind}.md").read_text(), re.MULTILINE)
+    sections = {name for heading in headings for name in "".join(heading).split(", ")}
+    for path in (ROOT / f"conf/base/parameters/{kind}").glob("*.yml"):
+        assert path.stem in sections, f"docs/{kind}.md has no section for {path.stem}"
+
+
+def test_models_have_a_row_in_the_overview():
+    rows = re.findall(r"^\| (`.*?`) \|", (ROOT / "docs/models.md").read_text(), re.MULTILINE)
+    named = set(re.findall(r"`(\w+)`", " ".join(rows)))
+    assert named == {path.stem for path in (ROOT / "conf/base/parameters/models").glob("*.yml")}
+
+
+def test_the_readme_fits_on_a_few_screens():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 100
+
+
+def test_the_leaderboard_of_the_readme_is_the_one_of_make_demo():
+    rows = re.findall(r"^\| `(\w+)` \| (\d.*) \|$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    shown = {model: tuple(values.split(" | ")) for model, values in rows}
+    assert shown == {
+        model: tuple("-" if value != value else f"{value:.4f}" for value in values) for model, values in PINNED.items()
+    }
+
+
+def test_the_glossary_is_in_order():
+    glossary = (ROOT / "docs/concepts.md").read_text().partition("## Glossary")[2].partition("\n## ")[0]
+    words = [word.strip("`").lower() for word in re.findall(r"^\| (?!word|---)(.*?) \|", glossary, re.MULTILINE)]
+    assert words == sorted(words)
+    assert len(words) == len(set(words)) > 40
+
+
+@pytest.mark.parametrize("path", FILES_THAT_CONTRIBUTING_NAMES)
+def test_files_that_contributing_names_are_there(path):
+    assert (ROOT / path).exists() or (ROOT / "src/perturbench" / path).exists()
 
 
 def test_site_builds(tmp_path):

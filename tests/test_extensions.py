@@ -1,81 +1,81 @@
-"""What a user adds: a model, a task and a metric without touching the source, a splitter parameter as one field."""
+"""The README's model and metric and a toy task work as they are; a new splitter parameter is one field."""
 
+import re
 import sys
-import textwrap
+from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from kedro.validation.exceptions import ParameterValidationError
 from tests.projects import TINY
 
+from perturbench.data import PerturbationDataModule
+from perturbench.data.splits import SplitRules, split_cells
+from perturbench.preprocessing import prepare
+from perturbench.training import fit
+
+ROOT = Path(__file__).parents[1]
+README, MODEL_PAGE = ((ROOT / page).read_text() for page in ("README.md", "docs/write_a_model.md"))
+TASK = """
+tasks:
+  toy:
+    title: A toy
+    data:
+      dataset: toy
+      source:
+        kind: simulation
+        path: ${root:data/01_raw/toy.h5ad}
+        simulation: {n_cells: 600, n_genes: 30, n_states: 2, n_singles: 6, n_doubles: 0}
+    splitter: {max_heldout_fraction_per_covariate: 0.5}
+"""
+
+
+def blocks(language, page=README):
+    return re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
+
 
 @pytest.fixture
-def toy_folder(tmp_path, monkeypatch, registry):
-    folder = tmp_path / "toys"
-    folder.mkdir()
-    monkeypatch.syspath_prepend(str(folder))
-    yield folder
-    for name in ("toy_model", "toy_metric"):
+def user_modules(run, monkeypatch, registry):
+    """Return the project's folder, in which a user's modules are importable; they are forgotten after the test."""
+    monkeypatch.syspath_prepend(str(run.root))
+    yield run.root
+    for name in ("my_models", "my_metrics"):
         sys.modules.pop(name, None)
 
 
-def test_toy_model_task_and_metric(run, toy_folder):
-    (toy_folder / "toy_model.py").write_text(
-        textwrap.dedent(
-            """
-            import torch
-            from perturbench.models import PerturbationModel
-
-            class Scaled(PerturbationModel):
-                def __init__(self, context, start: float = 1.0, lr: float = 1e-3):
-                    super().__init__(context, lr=lr)
-                    self.scale = torch.nn.Parameter(torch.tensor(start))
-
-                def predict(self, batch):
-                    return batch.matched_controls() * self.scale
-            """
-        )
-    )
-    (toy_folder / "toy_metric.py").write_text(
-        textwrap.dedent(
-            """
-            import numpy as np
-            from perturbench.analysis import register_comparison
-
-            @register_comparison("max_error", better="lower")
-            def max_error(observed, predicted):
-                return np.abs(observed - predicted).max(axis=-1)
-            """
-        )
-    )
-    parameters = run.root / "conf/base/parameters"
-    (parameters / "models/scaled.yml").write_text(
-        "models: {scaled: {target: toy_model.Scaled, defaults: {start: 0.9, lr: 0.001}}}\n"
-    )
-    (parameters / "tasks/toy.yml").write_text(
-        textwrap.dedent(
-            """
-            tasks:
-              toy:
-                title: A toy
-                data:
-                  dataset: toy
-                  source:
-                    kind: simulation
-                    path: ${root:data/01_raw/toy.h5ad}
-                    simulation: {n_cells: 600, n_genes: 30, n_states: 2, n_singles: 6, n_doubles: 0}
-                splitter: {max_heldout_fraction_per_covariate: 0.5}
-                evaluation:
-                  plugins: [toy_metric]
-                  metrics: [max_error_average, max_error_rank_average, rmse_average]
-            """
-        )
-    )
-    run(task="toy", model="scaled")
-    board = pd.read_csv(run.root / "data/08_reporting/toy/leaderboard.csv")
-    assert board["model"].tolist() == ["scaled"]
-    assert board["max_error_average"].gt(0).all()
+def test_model_and_metric_of_the_readme_on_a_toy_task(run, user_modules):
+    """As the README says: two modules and two YAML files; nothing else is needed."""
+    model, metric = blocks("python")
+    (user_modules / "my_models.py").write_text(model)
+    (user_modules / "my_metrics.py").write_text(metric)
+    registered, evaluation = blocks("yaml")
+    parameters = user_modules / "conf/base/parameters"
+    (parameters / "models/shift.yml").write_text(registered)
+    (parameters / "tasks/toy.yml").write_text(TASK)
+    run(task="toy", model="shift", **yaml.safe_load(evaluation))
+    board = pd.read_csv(user_modules / "data/08_reporting/toy/leaderboard.csv")
+    assert board["model"].tolist() == ["shift"]
+    assert board["max_error_average"].gt(board["rmse_average"]).all()
     assert board["max_error_rank_average"].between(0, 1).all()
+
+
+@pytest.mark.parametrize("block", blocks("python"))
+def test_what_the_readme_adds_takes_eight_lines(block):
+    assert len([line for line in block.splitlines() if line]) <= 8
+
+
+def test_class_and_loss_of_the_page_about_models(screen, keys, user_modules):
+    """Every term of the loss is recorded, as the page says."""
+    model, loss = blocks("python", MODEL_PAGE)
+    (user_modules / "my_models.py").write_text(f"{model}\n\n{loss}\n\nShift.loss = loss\n")
+    from my_models import Shift
+
+    cells = prepare(screen, keys)
+    datamodule = PerturbationDataModule(cells, split_cells(cells.obs, keys, "transfer", SplitRules(), seed=0), keys)
+    checkpoint = fit(Shift(datamodule.context), datamodule, max_epochs=2, accelerator="cpu")
+    terms = {f"{part}_{name}" for part in ("train", "val") for name in ("loss", "error", "penalty")}
+    assert terms <= set(checkpoint["losses"])
 
 
 def test_toy_splitter_parameter(run, monkeypatch):

@@ -6,7 +6,7 @@ import pytest
 from perturbench.files import atomic_path
 
 
-def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path):
+def test_old_file_stays_until_the_new_one_is_complete(tmp_path):
     target = tmp_path / "deep/x.txt"
     with atomic_path(target) as partial:
         partial.write_text("one")
@@ -18,7 +18,7 @@ def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path):
     assert [path.name for path in target.parent.iterdir()] == ["x.txt"]
 
 
-def test_two_processes_do_not_touch_each_others_half(tmp_path):
+def test_two_processes_do_not_touch_each_others_temporary_file(tmp_path):
     code = f"""
 import sys
 from perturbench.files import atomic_path
@@ -36,7 +36,7 @@ with atomic_path({str(tmp_path / "x")!r}) as partial:
     assert (tmp_path / "x").read_text() == "other"
 
 
-def test_what_a_killed_process_left_is_removed(tmp_path):
+def test_temporary_file_of_a_killed_process_is_removed(tmp_path):
     finished = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
     left = tmp_path / f".x.{finished.stdout.strip()}.partial"
     left.write_text("half")

@@ -1,21 +1,21 @@
-"""The one exception that user mistakes raise, and how its messages are worded."""
+"""The exception that user mistakes raise, and helpers to word its messages."""
 
 from collections.abc import Iterable
 
 
 class PerturbenchError(ValueError):
-    """Input that cannot be used: the message names the thing, the value, what is allowed and the fix."""
+    """Invalid input. The message names the thing, the value found, the values allowed and the fix."""
 
 
 def listing(names: Iterable[object], limit: int = 10) -> str:
-    """Return names joined by commas, the first ``limit`` of them and how many are left."""
-    names = [str(name) for name in names]
-    rest = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return (", ".join(names[:limit]) or "none") + rest
+    """Join names with commas; after ``limit`` names, only say how many more there are."""
+    texts = [str(name) for name in names]
+    remainder = f" and {len(texts) - limit} more" if len(texts) > limit else ""
+    return (", ".join(texts[:limit]) or "none") + remainder
 
 
 def require_choice(what: str, value: object, choices: Iterable[object]) -> None:
-    """Raise unless ``value`` is one of ``choices``, naming them.
+    """Raise unless ``value`` is one of ``choices``; the message lists the choices.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Writing files that a kill cannot tear."""
+"""Atomic file writes, and the size of files and folders."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def atomic_path(target: str | Path) -> Iterator[Path]:
-    """Yield a path to write a file or folder to, beside ``target``; rename it to ``target`` if all went well.
+    """Yield a temporary path next to ``target``; rename it to ``target`` if the block succeeds.
 
-    The path is this process's own, so that two runs that save the same file do not touch each other's half. What a
-    killed process left behind is removed.
+    A killed process therefore leaves either the old file or the new one, never half of it. The name of the temporary
+    path holds the process id, so that two processes can save the same target at once. Temporary files of processes
+    that no longer run are removed.
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    for left in target.parent.glob(f".{target.name}.*.partial"):
-        if not _is_running(left.name.split(".")[-2]):
-            _remove(left)
+    for leftover in target.parent.glob(f".{target.name}.*.partial"):
+        if not _is_running(leftover.name.split(".")[-2]):
+            _remove(leftover)
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         yield partial
@@ -40,15 +41,15 @@ def _remove(path: Path) -> None:
 
 
 def size_of(path: Path) -> int:
-    """Return the bytes of a file, or of all files in a folder."""
+    """Return the size in bytes of a file, or of all files in a folder."""
     if path.is_dir():
         return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     return path.stat().st_size
 
 
-def _is_running(process: str) -> bool:
+def _is_running(process_id: str) -> bool:
     try:
-        os.kill(int(process), 0)
+        os.kill(int(process_id), 0)  # signal 0 only asks whether the process exists
     except ProcessLookupError:
         return False
     except (PermissionError, ValueError):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -15,6 +13,9 @@ from perturbench.errors import PerturbenchError
 if TYPE_CHECKING:
     from kedro.io import DataCatalog
     from kedro.pipeline import Pipeline
+    from kedro.pipeline.node import Node
+
+    from perturbench.pipelines.tracking import RunTracker
 
 
 class ProjectHooks:
@@ -72,40 +73,66 @@ class SummaryHooks:
 
 
 class TrackingHooks:
-    """What kedro-mlflow leaves undone: typed parameters, the leaderboard's numbers, and closing the run."""
+    """Keep an MLflow run of each Kedro run that trains, searches or scores something new.
+
+    The run is started when the first of these happens, so that other runs do not import MLflow, which takes seconds.
+    """
+
+    _loader: Any = None
+    _tracker: RunTracker | None = None
 
     @hook_impl
-    def before_node_run(self, inputs: dict[str, Any]) -> None:
-        """Log typed parameters flat; the plugin would log each section as one text."""
-        import mlflow
+    def after_context_created(self, context: Any) -> None:
+        """Remember where ``mlflow.yml`` is read from."""
+        self._loader = context.config_loader
 
-        if mlflow.active_run():
-            for name, value in inputs.items():
-                if name.startswith("params:") and hasattr(value, "model_dump"):
-                    mlflow.log_params(dict(_flatten(name.removeprefix("params:"), value.model_dump(mode="json"))))
+    @hook_impl
+    def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline) -> None:
+        """Read ``mlflow.yml`` if the run may be tracked, so that a mistake in it is found before anything runs."""
+        self._tracker = None
+        if pipeline.all_outputs() & {*_TRAINED, "scores"}:
+            from perturbench.pipelines.tracking import RunTracker, TrackingConfig
+
+            tags = {name: str(value) for name, value in run_params.items() if value}
+            self._tracker = RunTracker(TrackingConfig(**self._loader["mlflow"]), tags)
+
+    @hook_impl
+    def before_node_run(self, node: Node, inputs: dict[str, Any]) -> None:
+        """Log the node's parameters; start the run if the node trains or searches."""
+        if self._tracker is not None:
+            prefix = "params:"
+            params = {name.removeprefix(prefix): value for name, value in inputs.items() if name.startswith(prefix)}
+            self._tracker.log_params(params)
+            if _TRAINED & set(node.outputs):
+                self._tracker.start()
 
     @hook_impl
     def after_node_run(self, outputs: dict[str, Any]) -> None:
-        """Log each model's scores as metrics."""
-        import mlflow
+        """Start the run if there are new scores; log each model's scores as metrics."""
+        if self._tracker is not None:
+            if outputs.get("scores"):
+                self._tracker.start()
+            if "leaderboard" in outputs:
+                self._tracker.log_leaderboard(outputs["leaderboard"])
 
-        if mlflow.active_run() and "leaderboard" in outputs:
-            for row in outputs["leaderboard"].to_dict("records"):
-                model = _mlflow_name(row.pop("model"))
-                metrics = {f"{model}/{k}": v for k, v in row.items() if isinstance(v, float) and v == v}
-                mlflow.log_metrics(metrics)
-
-    @hook_impl(trylast=True)
+    @hook_impl
     def after_pipeline_run(self) -> None:
-        """End the run, which the plugin leaves open."""
-        _end_runs("FINISHED")
+        """End the run."""
+        self._end("FINISHED")
 
-    @hook_impl(trylast=True)
+    @hook_impl
     def on_pipeline_error(self) -> None:
         """End the run as failed."""
-        _end_runs("FAILED")
+        self._end("FAILED")
+
+    def _end(self, status: str) -> None:
+        if self._tracker is not None:
+            self._tracker.end(status)
+            self._tracker = None
 
 
+#: Outputs of the nodes that train a model or search hyperparameters.
+_TRAINED = {"checkpoint", "trials"}
 _STAGES = (
     *("ingestion", "splitting", "preprocessing", "modeling", "evaluation", "reporting"),
     *("hpo", "template", "prediction"),
@@ -126,23 +153,5 @@ def _path_of(dataset: Any) -> Any:
     return getattr(dataset, "_filepath", None) or getattr(dataset, "_path", "")
 
 
-def _mlflow_name(name: str) -> str:
-    return re.sub(r"[^\w.\- /]", "_", name, flags=re.ASCII)[:250]
-
-
 def _outputs_of(stage: str) -> set[str]:
     return import_module(f"perturbench.pipelines.{stage}").create_pipeline().all_outputs()
-
-
-def _end_runs(status: str) -> None:
-    import mlflow
-
-    while mlflow.active_run():
-        mlflow.end_run(status)
-
-
-def _flatten(prefix: str, value: Any) -> list[tuple[str, Any]]:
-    # The keys of a free mapping, such as renamed drugs or names of files, are values, and no names for MLflow.
-    if not isinstance(value, dict) or prefix.endswith((".rename", ".published", ".perturbations_per_state")):
-        return [(_mlflow_name(prefix), json.dumps(value) if isinstance(value, dict) else value)]
-    return [pair for key, item in value.items() for pair in _flatten(f"{prefix}.{key}", item)]

@@ -9,10 +9,11 @@ CONFIG_LOADER_CLASS = LayeredConfigLoader
 CONFIG_LOADER_ARGS = {
     "base_env": "base",
     "default_run_env": "local",
-    "config_patterns": {"suites": ["suites*", "suites*/**"]},
+    "config_patterns": {"suites": ["suites*", "suites*/**"], "mlflow": ["mlflow*", "mlflow*/**"]},
 }
 
-# kedro-mlflow opens its store as soon as a session starts, before any configuration could switch it off.
+# Tests and many machines at once run without an MLflow store.
 TRACKING = os.environ.get("PERTURBENCH_TRACKING", "on") != "off"
 HOOKS = (ProjectHooks(), InputHooks(), SummaryHooks(), *((TrackingHooks(),) if TRACKING else ()))
-DISABLE_HOOKS_FOR_PLUGINS = () if TRACKING else ("kedro-mlflow", "kedro_mlflow")
+# The project tracks its runs itself. The plugin, where it is installed, would start a second run of each.
+DISABLE_HOOKS_FOR_PLUGINS = ("kedro-mlflow", "kedro_mlflow")

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from tests.file_server import Answer
 
 from perturbench.cli.main import main
-from perturbench.data.sources.download import Patience
+from perturbench.data.sources.download import RetryPolicy
 from perturbench.data.sources.remote import RemoteFile, fetch_file
 from perturbench.errors import PerturbenchError
 
@@ -75,7 +75,7 @@ def test_status_of_a_download_that_broke_off(call, project_copy, server):
     remote = RemoteFile(name, f"{server.url}/{name}", bytes=1000)
     server.answers = [Answer(cut=350), Answer(status=404)]
     with pytest.raises(PerturbenchError, match="404"):
-        fetch_file(remote, project_copy / "data/01_raw/norman19", patience=Patience(pause=0.001))
+        fetch_file(remote, project_copy / "data/01_raw/norman19", retry=RetryPolicy(pause=0.001))
     files = {name: {"url": remote.url, "bytes": 1000}}
     tasks = {"norman19": {"data": {"source": {"published": {"raw": {"files": files}}}}}}
     (project_copy / "conf/local/parameters.yml").write_text(yaml.safe_dump({"tasks": tasks}))

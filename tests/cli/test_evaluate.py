@@ -55,7 +55,7 @@ def test_two_predictions_of_one_name_are_refused(files):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--reference", "none.h5ad"], "file 'none.h5ad' is not there"),
+        (["--reference", "none.h5ad"], "file 'none.h5ad' does not exist"),
         (["--covariate-keys", "day"], "covariate column 'day' is not in obs"),
         (["--control", "NT"], "no control cells ('NT')"),
         (["--metrics", "rmsd"], "unknown metrics profile or metric 'rmsd'"),

@@ -28,13 +28,13 @@ OBS = pd.DataFrame(
         ("A+A", ("A",), "A"),
     ],
 )
-def test_names_are_sets_of_singles(name, singles, canonical):
+def test_perturbations_are_sets_of_single_perturbations(name, singles, canonical):
     keys = Keys()
     assert keys.singles(name) == singles
     assert keys.canonical(name) == canonical
 
 
-def test_without_delimiter_names_are_whole():
+def test_without_delimiter_names_are_not_split():
     keys = Keys(delimiter=None)
     assert keys.singles("(+)-JQ1") == ("(+)-JQ1",)
     assert keys.canonical("B+A") == "B+A"
@@ -47,13 +47,13 @@ def test_other_delimiter_and_control():
     assert keys.singles("control") == ("control",)
 
 
-def test_without_control_nothing_is_control():
+def test_without_control_value_no_cell_is_control():
     groups = Groups.from_obs(OBS, Keys(control=None))
     assert not groups.is_control.any()
     assert ((("b",), "control")) in groups.pairs()
 
 
-def test_codes_name_each_cell():
+def test_codes_identify_state_and_perturbation_of_each_cell():
     groups = Groups.from_obs(OBS, Keys())
     assert groups.conditions == ("A", "A+B", "C", "control")
     assert groups.states == (("b",), ("t",))
@@ -73,8 +73,8 @@ def test_pairs_leave_controls_out():
 
 def test_pair_codes_follow_the_given_order():
     groups = Groups.from_obs(OBS, Keys())
-    wanted = [(("t",), "A+B"), (("nowhere",), "A"), (("b",), "A"), (("b",), "unheard of")]
-    assert groups.pair_codes(wanted).tolist() == [0, -1, 2, 0, -1, -1]
+    pairs = [(("t",), "A+B"), (("nowhere",), "A"), (("b",), "A"), (("b",), "unheard of")]
+    assert groups.pair_codes(pairs).tolist() == [0, -1, 2, 0, -1, -1]
 
 
 def test_states_are_tuples_in_column_order():
@@ -83,8 +83,8 @@ def test_states_are_tuples_in_column_order():
     groups = Groups.from_obs(obs, Keys(covariates=("one", "two")))
     assert groups.states == (("a", "a"), ("a", "b"), ("b", "a"), ("b", "b"))
     assert groups.state_codes.tolist() == [1, 2, 0, 3]
-    turned = Groups.from_obs(obs, Keys(covariates=("two", "one")))
-    assert [turned.states[code] for code in turned.state_codes] == [("b", "a"), ("a", "b"), ("a", "a"), ("b", "b")]
+    swapped = Groups.from_obs(obs, Keys(covariates=("two", "one")))
+    assert [swapped.states[code] for code in swapped.state_codes] == [("b", "a"), ("a", "b"), ("a", "a"), ("b", "b")]
 
 
 def test_no_covariates_is_one_state():
@@ -105,7 +105,7 @@ def test_columns_may_be_categories_numbers_or_objects():
         assert groups.state_codes.tolist() == text.state_codes.tolist()
 
 
-def test_categories_without_cells_do_not_count():
+def test_categories_without_cells_are_left_out():
     obs = OBS.astype("category").iloc[:3]
     groups = Groups.from_obs(obs, Keys())
     assert groups.conditions == ("A", "A+B", "control")
@@ -114,7 +114,7 @@ def test_categories_without_cells_do_not_count():
 
 
 @pytest.mark.parametrize(("role", "column"), [("perturbation", "condition"), ("covariate", "cell_type")])
-def test_missing_column_names_those_there_are(role, column):
+def test_missing_column_names_the_existing_ones(role, column):
     with pytest.raises(PerturbenchError, match=rf"{role} column '{column}' is not in obs; columns are: "):
         Groups.from_obs(OBS.drop(columns=column), Keys())
 

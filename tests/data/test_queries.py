@@ -7,7 +7,7 @@ from perturbench.data.groups import Groups, Keys
 from perturbench.data.queries import make_template, query_pairs, read_table
 from perturbench.errors import PerturbenchError
 
-# A in both states, B and the double in s1 alone; s3 has no controls.
+# A is in both states, B and the double only in s1; s3 has no controls.
 ROWS = [
     ("control", "s1"),
     ("control", "s2"),
@@ -22,7 +22,7 @@ KEYS = Keys()
 
 
 def cells(rows=ROWS, keys=KEYS):
-    """Groups of the cells, and the context of a model that never saw Z."""
+    """Return the groups of the cells, and the context of a model that was trained without Z."""
     import anndata as ad
 
     obs = pd.DataFrame(rows, columns=["condition", "cell_type"], index=[f"c{i}" for i in range(len(rows))])
@@ -35,38 +35,41 @@ def table(*rows):
     return pd.DataFrame(rows, columns=["condition", "cell_type"])
 
 
-def check(wanted, **options):
+def check(queries, **options):
     groups, context = cells(**options)
-    return query_pairs(wanted, context, groups, np.arange(len(groups.state_codes)))
+    return query_pairs(queries, context, groups, np.arange(len(groups.state_codes)))
 
 
-def test_pairs_are_in_the_tables_order_under_their_one_name():
-    wanted = table(("B+A", "s2"), ("B", "s2"), ("A", "s1"), ("control", "s1"))
+def test_pairs_keep_the_order_of_the_table_and_get_canonical_names():
+    queries = table(("B+A", "s2"), ("B", "s2"), ("A", "s1"), ("control", "s1"))
     pairs = [(("s2",), "A+B"), (("s2",), "B"), (("s1",), "A"), (("s1",), "control")]
-    assert check(wanted) == pairs
-    assert check(wanted[["cell_type", "condition"]]) == pairs
+    assert check(queries) == pairs
+    assert check(queries[["cell_type", "condition"]]) == pairs
 
 
-def test_everything_that_is_wrong_is_named_at_once():
+def test_all_problems_are_named_at_once():
     singles = [f"no{i}" for i in range(12)]
-    wanted = table(*((name, "s1") for name in singles), ("A+Z", "s2"), ("A", "s8"), ("A", "s9"), ("A", "s3"))
-    wanted = pd.concat([wanted, table(("A+B", "s1"), ("B+A", "s1"), ("B", "s1"), ("B", "s1"), ("A++B", "s2"))])
-    with pytest.raises(PerturbenchError) as told:
-        check(wanted)
-    message = str(told.value)
+    queries = table(*((name, "s1") for name in singles), ("A+Z", "s2"), ("A", "s8"), ("A", "s9"), ("A", "s3"))
+    queries = pd.concat([queries, table(("A+B", "s1"), ("B+A", "s1"), ("B", "s1"), ("B", "s1"), ("A++B", "s2"))])
+    with pytest.raises(PerturbenchError) as error:
+        check(queries)
+    message = str(error.value)
     assert f"unknown perturbations: '', Z, {', '.join(sorted(singles))} (the model was trained on 2: A, B)" in message
     assert "unknown values of covariate 'cell_type': s8, s9 (the model knows: s1, s2, s3)" in message
-    assert "states without control cells to start from: (s3) (there are some in: (s1), (s2))" in message
-    assert "wanted more than once: A+B in (s1), B in (s1)" in message
+    assert (
+        "states without control cells, which predictions start from: (s3) (states with control cells: (s1), (s2))"
+        in message
+    )
+    assert "queried more than once: A+B in (s1), B in (s1)" in message
 
 
 @pytest.mark.parametrize(
-    ("wanted", "message"),
+    ("queries", "message"),
     [
         (pd.DataFrame(), "columns are missing: condition, cell_type"),
         (
             pd.DataFrame({"condition": ["A"], "celltype": ["s1"]}),
-            "missing: cell_type; .* nothing to the model: celltype",
+            "missing: cell_type; .* unknown to the model: celltype",
         ),
         (table(), "it has no rows"),
         (
@@ -75,9 +78,9 @@ def test_everything_that_is_wrong_is_named_at_once():
         ),
     ],
 )
-def test_unusable_tables_name_the_columns_there_have_to_be(wanted, message):
-    with pytest.raises(PerturbenchError, match=message + ".*have to be: condition, cell_type"):
-        check(wanted)
+def test_unusable_table_names_the_required_columns(queries, message):
+    with pytest.raises(PerturbenchError, match=message + ".*exactly the columns condition, cell_type"):
+        check(queries)
 
 
 def test_without_covariates_or_combinations():
@@ -87,7 +90,7 @@ def test_without_covariates_or_combinations():
         check(pd.DataFrame({"condition": ["B+A"]}), keys=keys)
 
 
-def test_numbers_are_the_names_they_have_in_obs():
+def test_numbers_match_the_text_in_obs():
     rows = [(name, 2 if state == "s1" else 10) for name, state in ROWS]
     assert check(pd.DataFrame({"condition": ["B"], "cell_type": [10]}), rows=rows) == [(("10",), "B")]
 
@@ -100,7 +103,7 @@ def test_numbers_are_the_names_they_have_in_obs():
         ("doubles", ["A+B s2"]),
     ],
 )
-def test_template_lists_what_can_be_asked_for(which, pairs):
+def test_template_lists_possible_queries(which, pairs):
     groups, context = cells()
     rows = np.arange(len(ROWS))
     template = make_template(groups, context, rows, which)
@@ -108,18 +111,18 @@ def test_template_lists_what_can_be_asked_for(which, pairs):
     assert len(query_pairs(template, context, groups, rows)) == len(pairs)
 
 
-def test_empty_template_is_refused_with_the_other_choices():
+def test_empty_template_names_the_other_templates():
     groups, context = cells(keys=Keys(delimiter=None))
-    with pytest.raises(PerturbenchError, match=r"'doubles' would have no row.*Choose another: all, unobserved"):
+    with pytest.raises(PerturbenchError, match=r"'doubles' would be empty.*Choose another template: all, unobserved"):
         make_template(groups, context, np.arange(len(ROWS)), "doubles")
 
 
-@pytest.mark.parametrize("name", ["queries.csv", "wanted.parquet"])
+@pytest.mark.parametrize("name", ["queries.csv", "queries.parquet"])
 def test_tables_are_read_as_text(tmp_path, name):
-    wanted = table(("NA", "02"), ("a,b", "s1"))
+    queries = table(("NA", "02"), ("a,b", "s1"))
     path = tmp_path / name
-    wanted.to_csv(path, index=False, encoding="utf-8-sig") if name.endswith("csv") else wanted.to_parquet(path)
-    pd.testing.assert_frame_equal(read_table(path), wanted)
+    queries.to_csv(path, index=False, encoding="utf-8-sig") if name.endswith("csv") else queries.to_parquet(path)
+    pd.testing.assert_frame_equal(read_table(path), queries)
 
 
 @pytest.mark.parametrize(
@@ -132,12 +135,12 @@ def test_tables_are_read_as_text(tmp_path, name):
         ("x.xlsx", b"", r"unknown suffix of a table '.xlsx'; choose one of: .csv, .parquet"),
     ],
 )
-def test_files_that_are_no_table_are_named(tmp_path, name, content, message):
+def test_unreadable_table_is_named(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(PerturbenchError, match=message):
         read_table(tmp_path / name)
 
 
-def test_an_empty_file_has_no_columns(tmp_path):
+def test_empty_file_has_no_columns(tmp_path):
     (tmp_path / "x.csv").touch()
     assert read_table(tmp_path / "x.csv").shape == (0, 0)

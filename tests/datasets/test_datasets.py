@@ -1,5 +1,7 @@
 """Catalog dataset types."""
 
+from pathlib import Path
+
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -11,6 +13,7 @@ from kedro.io.core import DatasetError
 from perturbench.datasets import (
     AnnDataDataset,
     CheckpointDataset,
+    CSVDataset,
     OptionalPartitionedDataset,
     ParquetDataset,
     TableDataset,
@@ -73,14 +76,13 @@ def test_checkpoint_holds_no_code(tmp_path):
 
 class Unsaveable(pd.DataFrame):
     def to_parquet(self, path, *args, **kwargs):
-        path.write(b"half")
+        Path(path).write_bytes(b"half")
         raise KeyboardInterrupt
 
 
 class UnsaveableCells(ad.AnnData):
     def write_h5ad(self, filename, *args, **kwargs):
-        with open(filename, "wb") as stream:
-            stream.write(b"half")
+        Path(filename).write_bytes(b"half")
         raise KeyboardInterrupt
 
 
@@ -106,6 +108,15 @@ def test_parquet_keeps_provenance(tmp_path):
     dataset = ParquetDataset(filepath=str(tmp_path / "x.parquet"))
     dataset.save(table)
     assert dataset.load().attrs == table.attrs
+
+
+def test_csv_has_no_index_and_takes_pandas_arguments(tmp_path):
+    table = pd.DataFrame({"a": [1, 2], "b": ["x", "y"]}, index=[5, 6])
+    dataset = CSVDataset(filepath=str(tmp_path / "x.csv"), save_args={"sep": ";"}, load_args={"sep": ";"})
+    dataset.save(table)
+    assert (tmp_path / "x.csv").read_text() == "a;b\n1;x\n2;y\n"
+    pd.testing.assert_frame_equal(dataset.load(), table.reset_index(drop=True))
+    assert dataset.preview(1) == {"index": [0], "columns": ["a", "b"], "data": [[1, "x"]]}
 
 
 def test_optional_partitions_may_be_empty(tmp_path):

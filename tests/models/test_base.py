@@ -1,11 +1,14 @@
 """What the base class offers to models: named loss terms, several optimizers, errors that name what is wrong."""
 
+import lightning as L
+import numpy as np
 import pytest
 import torch
 
 from perturbench.data import PerturbationDataModule
+from perturbench.data.splits import SplitRules, split_cells
 from perturbench.errors import PerturbenchError
-from perturbench.models import PerturbationModel
+from perturbench.models import Control, PerturbationModel
 from perturbench.preprocessing import prepare
 from perturbench.training import fit
 from perturbench.training.callbacks import LOSSES
@@ -84,3 +87,14 @@ def test_terms_without_a_loss_are_refused(module):
 
     with pytest.raises(PerturbenchError, match=r"loss\(\) returned the terms error; one of them must be called 'loss'"):
         fit(Nameless(module.context), module, max_epochs=1, accelerator="cpu")
+
+
+def test_trainer_test_takes_metrics_of_cells(screen, keys):
+    cells = prepare(screen, keys)
+    module = PerturbationDataModule(cells, split_cells(cells.obs, keys, "transfer", SplitRules(), 0), keys)
+    model = Control(module.context)
+    fit(model, module, accelerator="cpu")
+    model.test_metrics = ["rmse_average", "energy_pca"]
+    L.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False).test(model, module, verbose=False)
+    energy = model.test_scores.query("metric == 'energy_pca'")["value"]
+    assert np.isfinite(energy).all() and len(energy) == len(module.pairs("test"))

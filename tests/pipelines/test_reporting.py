@@ -43,7 +43,7 @@ def test_models_without_epochs_have_no_curves(run, report):
     run(**TINY, model="mean_response")
     assert "<h2>Training</h2>" not in report()
     assert not list((run.root / "data/06_models").rglob("*.losses.csv"))
-    assert "Nothing beats the baseline" in report()
+    assert "No model beats the baseline" in report()
 
 
 def test_series_of_tasks(run, report):
@@ -60,6 +60,6 @@ def test_series_of_tasks(run, report):
     page = report("many")
     assert "<h2>Scaling</h2>" in page
     assert "few, many" in page
-    assert re.search(r"not drawn:\s+more", page)
+    assert re.search(r"results yet:\s+more", page)
     figure = pio.read_json(run.root / "data/08_reporting/many/series.json")
     assert list(figure.data[0].text) == ["few", "many"], "from left to right"

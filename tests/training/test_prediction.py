@@ -115,7 +115,9 @@ def test_controls_are_taken_from_the_given_rows(model, module, cells, double):
     rows = module.rows["train"]
     predicted = ask(model, cells, wanted((double, "state1")), rows=rows)
     assert set(predicted.obs["control_cell"]) < set(cells.obs_names[rows])
-    with pytest.raises(PerturbenchError, match=r"states without control cells to start from: \(state1\)"):
+    with pytest.raises(
+        PerturbenchError, match=r"states without control cells, which predictions start from: \(state1\)"
+    ):
         others = np.flatnonzero(cells.obs["cell_type"] != "state1")
         ask(model, cells, wanted((double, "state1")), rows=others)
 

@@ -1,4 +1,4 @@
-"""Scoring predictions: metrics, ranks, collapse diagnostics, anchors, uncertainty."""
+"""Score predictions: metrics, ranks, collapse diagnostics, anchors and uncertainty."""
 
 import lazy_loader as lazy
 

@@ -1,4 +1,4 @@
-"""Anchors: what a score would be without a model, and what it could be at best."""
+"""Anchors: reference lines of a leaderboard, from no model at all to the best that the data allows."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
     import anndata as ad
 
-    from perturbench.analysis.metrics.registry import Metric
+    from perturbench.analysis.metrics.definitions import Metric
     from perturbench.data.groups import Keys
 
-NULL, CEILING = "mean_response", "technical_duplicate"
-ANCHORS = ("control", NULL, "additive", CEILING)
+#: A model should beat the baseline, and can hardly beat the duplicate: normalised values are 0 and 1 there.
+BASELINE, DUPLICATE = "mean_response", "technical_duplicate"
 
 
 def anchor_scores(
@@ -33,27 +33,30 @@ def anchor_scores(
     Parameters
     ----------
     evaluated
-        Observed cells of the perturbations to evaluate, and the control cells of their states.
+        Observed cells of the perturbations to evaluate, and control cells of their states.
     training
         Training cells, perturbed and controls.
     keys
-        The columns of ``obs``.
+        Columns of ``obs`` that hold the perturbation and the covariates.
     metrics
-        What to compute; those that need cells are left out for the anchors that are means.
+        Metrics to compute. Three anchors predict means only; for them, metrics of single cells are left out.
     seed
-        Of the halves of the technical duplicate.
+        Seed that draws the halves of the technical duplicate.
 
     Returns
     -------
-    Scores in long form, model one of: ``control`` (nothing happens), ``mean_response`` (the mean training effect of the
-    state happens), ``additive`` (the single effects of training add up; only where combinations are evaluated) and
-    ``technical_duplicate`` (a random half of the observed cells predicts the other half).
+    Scores in long form. ``model`` is the name of the anchor:
+
+    - ``control`` predicts the controls of the state, hence no effect;
+    - ``mean_response`` predicts the mean effect of all training perturbations in the state;
+    - ``additive`` predicts the sum of single effects seen in training, if combinations are evaluated;
+    - ``technical_duplicate`` predicts one random half of the observed cells by the other half.
     """
     reference = Reference(evaluated, keys)
-    by_means = [metric for metric in metrics if metric.needs == "means"]
+    of_means = [metric for metric in metrics if metric.needs == "means"]
     means = {"control": reference.control_means, **training_anchors(training, keys, reference)}
     tables = [
-        score(Prediction(name, reference, values, negative="clip"), reference, by_means)
+        score(Prediction(name, reference, values, negative="clip"), reference, of_means)
         for name, values in means.items()
     ]
     if (duplicate := _technical_duplicate(evaluated, keys, metrics, seed)) is not None:
@@ -62,16 +65,16 @@ def anchor_scores(
 
 
 def training_anchors(training: ad.AnnData, keys: Keys, reference: Reference) -> dict[str, np.ndarray]:
-    """Return the predicted means of ``mean_response`` and, where combinations are evaluated, ``additive``.
+    """Return the means that ``mean_response`` predicts and, if combinations are evaluated, ``additive``.
 
-    ``(n_pairs, n_genes)`` each. A combination with a single perturbation that training does not have alone in the state
-    has no additive prediction: NaN.
+    Each is ``(n_pairs, n_genes)``. ``additive`` is NaN for a combination with a part that was never perturbed alone in
+    the state in training.
     """
-    pseudobulk = Pseudobulk.of(training[:, reference.genes], Groups.from_obs(training.obs, keys))
+    pseudobulk = Pseudobulk.from_adata(training[:, reference.genes], Groups.from_obs(training.obs, keys))
     effects = pseudobulk.effects
     if not effects:
         return {}
-    anchors = {NULL: reference.control_means + pseudobulk.mean_response([state for state, _ in reference.pairs])}
+    anchors = {BASELINE: reference.control_means + pseudobulk.mean_response([state for state, _ in reference.pairs])}
 
     singles = [keys.singles(condition) for _, condition in reference.pairs]
     if any(len(names) > 1 for names in singles):
@@ -85,48 +88,50 @@ def training_anchors(training: ad.AnnData, keys: Keys, reference: Reference) -> 
 
 
 def normalise(scores: pd.DataFrame, anchors: pd.DataFrame) -> pd.DataFrame:
-    """Put scores between the null and the ceiling: ``(m - null) / (ceiling - null)`` of the means over perturbations.
+    """Scale mean scores between the baseline (0) and the technical duplicate (1).
+
+    ``(model - baseline) / (duplicate - baseline)``, each the mean over perturbations.
 
     Parameters
     ----------
     scores
-        Long form, of models.
+        Scores of the models, long form.
     anchors
-        Long form, as :func:`anchor_scores` gives it.
+        Scores of the anchors, as :func:`anchor_scores` returns them.
 
     Returns
     -------
-    One row per model, one column per metric: 0 is ``mean_response``, 1 is ``technical_duplicate``. NaN where the
-    duplicate is not better than the null: with few cells per perturbation two halves of the data differ more from each
-    other than from an average, and there is no scale to put a model on.
+    One row per model, one column per metric. NaN where the duplicate is not better than the baseline: with few cells
+    per perturbation, two halves of the data differ more from each other than from an average, and there is no scale.
     """
     keys = [name for name in anchors.columns if name not in ("model", "seed", "metric", "value")]
     levels = anchors.pivot_table(index=["metric", *keys], columns="model", values="value").reindex(
-        columns=[NULL, CEILING]
+        columns=[BASELINE, DUPLICATE]
     )
     models = scores.pivot_table(index=["metric", *keys], columns="model", values="value", dropna=False)
     known = available_metrics()
     rows = {}
-    for metric, own in models.groupby(level="metric"):
-        scale = levels.reindex(own.index)
+    for metric, by_pair in models.groupby(level="metric"):
+        scale = levels.reindex(by_pair.index)
         higher = metric not in known or known[metric].better == "higher"
-        for model, values in own.items():
-            # Of the perturbations that all three have: means over different ones do not share a scale.
+        for model, values in by_pair.items():
+            # Only perturbations that all three have: means over different perturbations are not on one scale.
             common = pd.concat({"model": values, **dict(scale.items())}, axis=1).dropna().mean()
-            gap = common[CEILING] - common[NULL]
+            gap = common[DUPLICATE] - common[BASELINE]
             is_scale = gap > 0 if higher else gap < 0
-            rows[model, metric] = (common["model"] - common[NULL]) / gap if is_scale else np.nan
+            rows[model, metric] = (common["model"] - common[BASELINE]) / gap if is_scale else np.nan
     return pd.Series(rows, dtype=float).unstack() if rows else pd.DataFrame()
 
 
 def _technical_duplicate(
     evaluated: ad.AnnData, keys: Keys, metrics: Sequence[Metric], seed: int
 ) -> pd.DataFrame | None:
-    """Return the scores of one half of each pair's cells for the other; ``None`` if no pair has two cells."""
+    """Score one half of each pair's cells as a prediction of the other half; ``None`` if no pair has two cells."""
     groups = Groups.from_obs(evaluated.obs, keys)
     rng = np.random.default_rng(seed)
     first = groups.is_control.copy()
     second = np.zeros_like(first)
+    # Sorted by name first: the halves must not depend on the order of cells in the file.
     by_name = np.argsort(evaluated.obs_names.to_numpy().astype(str), kind="stable")
     codes = groups.pair_codes(groups.pairs())
     for code in range(len(groups.pairs())):
@@ -138,4 +143,4 @@ def _technical_duplicate(
     if not second.any():
         return None
     half = Reference(evaluated[first], keys)
-    return score(Prediction.from_adata(evaluated[second], half, CEILING, "clip"), half, metrics)
+    return score(Prediction.from_adata(evaluated[second], half, DUPLICATE, "clip"), half, metrics)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from perturbench.analysis.metrics.registry import Metric, resolve_metrics
+from perturbench.analysis.metrics.registry import resolve_metrics
 from perturbench.analysis.profiles import Missing, Negative, Prediction, Reference
 from perturbench.analysis.score_table import WHOLE_SPLIT, per_state, summarise
 from perturbench.data.groups import Keys
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     import anndata as ad
 
+    from perturbench.analysis.metrics.definitions import Metric
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -28,12 +30,13 @@ class Evaluation:
     Attributes
     ----------
     scores
-        One row per model, metric and (state, perturbation): ``model``, ``metric``, ``perturbation``, the covariate
-        columns, ``value``. NaN where the metric is undefined.
+        One row per model, metric and (state, perturbation): ``model``, ``metric``, ``perturbation``, one column per
+        covariate, ``value``. NaN where the metric is undefined.
     summary
-        One row per model, one column per metric: the mean over perturbations where defined.
+        One row per model, one column per metric: the mean over the perturbations for which it is defined.
     undefined
-        The same shape: the share of perturbations without a value. A mean over few is not one over all.
+        Same rows and columns: the share of perturbations for which the metric is undefined. Means with different shares
+        are not over the same perturbations.
     """
 
     scores: pd.DataFrame
@@ -41,7 +44,7 @@ class Evaluation:
     undefined: pd.DataFrame
 
     def per_state(self) -> pd.DataFrame:
-        """Return the mean, its standard error and the number of perturbations of each model, metric and state."""
+        """Return mean, standard error and number of perturbations of each model, metric and state."""
         return per_state(self.scores)
 
 
@@ -62,27 +65,35 @@ def evaluate(
     Parameters
     ----------
     predictions
-        For each model its predicted cells, or one row per group (pseudobulk), log-normalised like the reference. Genes
-        are aligned by name; control cells are ignored, the observed ones are used on both sides.
+        Predicted cells of each model by its name, or one row per (state, perturbation) (pseudobulks); log-normalised
+        like the reference. Genes are aligned by name. Predicted control cells are ignored: the observed ones are used
+        for both sides.
     reference
         Observed cells of the perturbations to evaluate, and control cells of their states.
-    perturbation_key, covariate_keys, control, delimiter
-        The columns of ``obs`` of both, and how perturbations are written.
+    perturbation_key
+        Column of ``obs`` that holds the perturbation, in the predictions and the reference.
+    covariate_keys
+        Columns of ``obs`` whose values make up the state of a cell; may be empty.
+    control
+        Value of ``perturbation_key`` for control cells.
+    delimiter
+        Text that joins the single perturbations of a combination; ``None`` if there are no combinations.
     metrics
-        A profile (``default``) or a list of names such as ``["rmse_average", "cosine_rank_logfc"]``.
+        Name of a profile such as ``default``, or names of metrics such as ``["rmse_average", "cosine_rank_logfc"]``.
     negative
-        Whether mean predictions below 0 are refused by metrics that take their logarithm, or clipped to 0.
+        Whether negative predicted means are an error (``refuse``) or count as 0 (``clip``) where a metric takes their
+        logarithm.
     missing
-        Whether predictions without some (state, perturbation) pair are refused, or scored NaN there.
+        Whether a (state, perturbation) without prediction is an error (``refuse``) or scored NaN (``report``).
 
     Returns
     -------
-    The scores and their summary.
+    Scores, and their means over perturbations.
 
     Raises
     ------
     PerturbenchError
-        On missing genes, columns or perturbations, and on predictions that are not finite or (refused) negative.
+        If genes, columns or perturbations are missing, or if predictions are not finite, or negative and refused.
 
     Examples
     --------
@@ -90,23 +101,23 @@ def evaluate(
     >>> result.summary  # doctest: +SKIP
     """
     if isinstance(covariate_keys, str):
-        raise PerturbenchError(f"covariate_keys is the text '{covariate_keys}'; pass a list: ['{covariate_keys}'].")
+        raise PerturbenchError(f"covariate_keys is '{covariate_keys}'; pass a list: ['{covariate_keys}'].")
     if not isinstance(predictions, Mapping):
         raise PerturbenchError(f"predictions is a {type(predictions).__name__}; pass a dict of model name to AnnData.")
     for name, adata in {**predictions, "the reference": reference}.items():
         if adata.X is None:
-            raise PerturbenchError(f"'{name}' has no X; log-normalised expression must be there.")
+            raise PerturbenchError(f"'{name}' has no X; store log-normalised expression there.")
     keys = Keys(perturbation_key, tuple(covariate_keys), control, delimiter)
-    chosen = resolve_metrics(metrics)
+    resolved = resolve_metrics(metrics)
     observed = Reference(reference, keys)
     tables = [
-        score(Prediction.from_adata(adata, observed, name, negative, missing), observed, chosen)
+        score(Prediction.from_adata(adata, observed, name, negative, missing), observed, resolved)
         for name, adata in predictions.items()
     ]
     if not tables:
         raise PerturbenchError("no predictions given; pass a dict of model name to AnnData.")
     scores = pd.concat(tables, ignore_index=True)
-    names = [metric.name for metric in chosen]
+    names = [metric.name for metric in resolved]
     undefined = summarise(scores.assign(value=scores["value"].isna().astype(float)), names)
     return Evaluation(scores, summarise(scores, names), undefined)
 
@@ -117,29 +128,33 @@ def score(prediction: Prediction, reference: Reference, metrics: Sequence[Metric
     Parameters
     ----------
     prediction
-        What a model predicts.
+        The predicted side.
     reference
-        What was observed.
+        The observed side.
     metrics
-        What to compute.
+        Metrics to compute.
 
     Returns
     -------
-    Scores in long form, see :class:`Evaluation`; a metric of the whole split has one row, perturbation ``(all)``.
+    Scores in long form, see :class:`Evaluation`. A metric of the whole split has one row, with perturbation ``(all)``.
 
     Raises
     ------
     PerturbenchError
-        If a metric needs cells and only means are known, or the logarithm of negative means.
+        If a metric needs cells and the prediction has only means, or takes the logarithm of negative means.
     """
-    if prediction.cells is None and (lacking := [metric.name for metric in metrics if metric.needs == "cells"]):
-        raise PerturbenchError(f"{listing(lacking)} need the cells of '{prediction.name}', only means are known.")
+    if prediction.cells is None and (of_cells := [metric.name for metric in metrics if metric.needs == "cells"]):
+        raise PerturbenchError(
+            f"metrics {listing(of_cells)} need single cells, but '{prediction.name}' has only the mean of each pair; "
+            "predict cells, or choose other metrics."
+        )
     covariates = list(reference.keys.covariates)
     pairs = pd.DataFrame([state for state, _ in reference.pairs], columns=covariates, dtype=object)
     pairs.insert(0, "perturbation", [condition for _, condition in reference.pairs])
-    whole = pd.DataFrame({name: [WHOLE_SPLIT] for name in ("perturbation", *covariates)})
+    whole_split = pd.DataFrame({name: [WHOLE_SPLIT] for name in ("perturbation", *covariates)})
     tables = []
     for metric in metrics:
         values = np.asarray(metric.function(reference, prediction), dtype=float)
-        tables.append((pairs if values.ndim else whole).assign(model=prediction.name, metric=metric.name, value=values))
+        rows = pairs if values.ndim else whole_split
+        tables.append(rows.assign(model=prediction.name, metric=metric.name, value=values))
     return pd.concat(tables, ignore_index=True)[["model", "metric", "perturbation", *covariates, "value"]]

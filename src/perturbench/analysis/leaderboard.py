@@ -1,4 +1,4 @@
-"""From scores to one row per model."""
+"""The leaderboard: one row per model, from its scores."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ from perturbench.errors import PerturbenchError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from perturbench.analysis.metrics.registry import Metric
+    from perturbench.analysis.metrics.definitions import Metric
 
 
 def leaderboard(scores: pd.DataFrame, metrics: Sequence[Metric], anchors: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Summarise scores.
+    """Rank models by their mean scores.
 
     Parameters
     ----------
     scores
         Long form: ``model``, ``seed``, ``metric``, ``value``, one row per perturbation.
     metrics
-        The metrics to show, the first of which orders the models; those with undefined values come last, so that
-        none wins by leaving perturbations out.
+        Metrics to show. The first one ranks the models, after those with more undefined values have gone to the end:
+        no model can win by leaving perturbations out.
     anchors
-        Scores of the split's anchors, for normalised values; see :func:`perturbench.analysis.anchors.anchor_scores`.
+        Scores of the anchors, for normalised values; see :func:`perturbench.analysis.anchors.anchor_scores`.
 
     Returns
     -------
-    One row per model, best first: ``model``, ``seeds`` (how many), and for each metric its mean over perturbations and
-    seeds, ``<metric>_sd`` (standard deviation over seeds, missing for one seed), ``<metric>_low`` and ``_high``
-    (bootstrap interval over perturbations, 95%), ``<metric>_normalised`` (0 is ``mean_response``, 1 is
+    One row per model, best first: ``model``, ``seeds`` (their number), and for each metric its mean over perturbations
+    and seeds, ``<metric>_sd`` (standard deviation over seeds, missing for one seed), ``<metric>_low`` and ``_high``
+    (95% bootstrap interval over perturbations), ``<metric>_normalised`` (0 is ``mean_response``, 1 is
     ``technical_duplicate``) and ``<metric>_undefined`` (share of perturbations without a value).
 
     Raises
     ------
     PerturbenchError
-        If there are no scores.
+        If the table of scores is empty.
     """
     if scores.empty:
         raise PerturbenchError("there are no scores to rank; evaluate some predictions first.")
@@ -51,10 +51,10 @@ def leaderboard(scores: pd.DataFrame, metrics: Sequence[Metric], anchors: pd.Dat
     intervals = bootstrap_intervals(scores).set_index(["model", "metric"])
     normalised = normalise(scores, anchors) if anchors is not None else pd.DataFrame()
     rows = []
-    for model, own in per_seed.groupby("model"):
-        row: dict[str, object] = {"model": model, "seeds": own["seed"].nunique(dropna=False)}
+    for model, of_model in per_seed.groupby("model"):
+        row: dict[str, object] = {"model": model, "seeds": of_model["seed"].nunique(dropna=False)}
         for metric in metrics:
-            values = own[own["metric"] == metric.name]
+            values = of_model[of_model["metric"] == metric.name]
             row[metric.name] = values["value"].mean()
             row[f"{metric.name}_sd"] = values["value"].std()
             for side in ("low", "high"):
@@ -69,7 +69,10 @@ def leaderboard(scores: pd.DataFrame, metrics: Sequence[Metric], anchors: pd.Dat
 
 
 def format_leaderboard(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a leaderboard as text: ``mean ± sd``, the share of perturbations it is over if not all, a dash if none."""
+    """Return a leaderboard as text, for example ``0.5000 ± 0.0200 (of 75%)``.
+
+    The percentage is the share of perturbations with a value, shown where it is not all. A dash stands for no value.
+    """
     text = table[["model", "seeds"]].astype(str)
     for name in metric_names(table):
         cells = []
@@ -82,7 +85,7 @@ def format_leaderboard(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def print_leaderboard(table: pd.DataFrame, title: str, anchors: pd.DataFrame | None = None) -> None:
-    """Print a leaderboard, and the anchors of its split below it, to the terminal."""
+    """Print a leaderboard to the terminal, and the anchors of its task below it."""
     from rich.console import Console
     from rich.table import Table
 
@@ -90,7 +93,8 @@ def print_leaderboard(table: pd.DataFrame, title: str, anchors: pd.DataFrame | N
 
     known = available_metrics()
     text = format_leaderboard(table)
-    grid = Table(title=title, caption="mean over perturbations; a dash: undefined, as the cosine of no effect at all")
+    caption = "Mean over perturbations. A dash: undefined, such as the cosine of a zero effect."
+    grid = Table(title=title, caption=caption)
     for column in text.columns:
         arrow = {"lower": " ↓", "higher": " ↑"}[known[column].better] if column in known else ""
         grid.add_column(column + arrow, justify="left" if column == "model" else "right")

@@ -1,4 +1,4 @@
-"""Scores of predictions that arrive in batches, of which only sums and a bounded sample of cells are kept."""
+"""Score predictions that arrive in batches, from their sums and a bounded sample of cells."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ if TYPE_CHECKING:
 
 
 class StreamedEvaluation:
-    """Score a model while it predicts.
+    """Score a model while it predicts, without holding all predicted cells in memory.
 
     Parameters
     ----------
     observed
         Observed cells of the pairs and the controls of their states, log-normalised, ``(n_cells, n_genes)``.
     keys
-        The columns of its ``obs``.
+        Columns of ``obs`` that hold the perturbation and the covariates.
     pairs
-        The (state, perturbation) pairs that are predicted; batches give positions in this list.
+        (state, perturbation) pairs that the model predicts; the codes of a batch are positions in this list.
     metrics
-        A profile, or names of metrics.
+        Name of a profile, or names of metrics.
     """
 
     def __init__(self, observed: ad.AnnData, keys: Keys, pairs: Sequence[Pair], metrics: str | list[str]) -> None:
         self.metrics = resolve_metrics(metrics)
         self._reference = Reference(observed, keys)
-        # The reference sorts its pairs, the dataset need not.
+        # The reference sorts its pairs; the dataset may have them in another order.
         self._positions = np.array([self._reference.pairs.index(pair) for pair in pairs])
         n_pairs = len(self._reference.pairs)
         self._sums = GroupSums(n_pairs, len(self._reference.genes))

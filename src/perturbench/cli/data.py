@@ -1,4 +1,4 @@
-"""``perturbench data``: what data sets there are, and what of them is on disk."""
+"""``perturbench data``: list the data sets of a project and which of their files are on disk."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from perturbench.config.sections import DataConfig
-    from perturbench.data.sources.remote import FileState, RemoteFile
+    from perturbench.data.sources.remote import FileStatus, RemoteFile
 
 _ENVIRONMENT = click.option("--env", default=None, help="Kedro environment, as in kedro run.")
 
 
 @click.group()
 def data() -> None:
-    """See the project's data sets; call it in the project's folder."""
+    """Show the data sets of the project in the current folder."""
 
 
 @data.command(name="list")
 @_ENVIRONMENT
 def list_tasks(env: str | None) -> None:
-    """List every task: its data, size, licence, source and citation."""
+    """List every task with its data set, size, licence, source and citation."""
     table = _table("task", "what", "cells", "perturbations", "download", "licence", "source")
     citations = {}
     for task, title, config in _tasks(env):
@@ -52,7 +52,7 @@ def list_tasks(env: str | None) -> None:
 @data.command()
 @_ENVIRONMENT
 def status(env: str | None) -> None:
-    """Say which files are there, how large they are and whether their checksums were verified."""
+    """Show which files are on disk, their sizes and whether their checksums were verified."""
     table = _table("data set", "file", "state", "on disk", "checked")
     for config in {config.dataset: config for _, _, config in _tasks(env)}.values():
         for row in _files(config):
@@ -61,21 +61,21 @@ def status(env: str | None) -> None:
 
 
 def _files(config: DataConfig) -> Iterator[tuple[str, ...]]:
-    """Yield name, state, size and check of each file of a data set."""
-    from perturbench.data.sources.remote import state_of
+    """Yield the name, state, size and checksum result of each file of a data set."""
+    from perturbench.data.sources.remote import file_status
 
     if (form := config.source.form) is None:
         path = Path(config.source.path or "")
         yield path.name, *(("there", decimal(path.stat().st_size), "at ingestion") if path.is_file() else ("missing",))
         return
     for remote in form.remote_files:
-        found = state_of(remote, config.folder)
+        found = file_status(remote, config.folder)
         size = decimal(found.bytes) if found.bytes else ""
         yield remote.unpacked, _progress(found, remote), size, _check(found, remote)
 
 
 def _tasks(env: str | None) -> list[tuple[str, str, DataConfig]]:
-    """Return name, title and data of each task of the project."""
+    """Return the name, title and data section of each task of the project."""
     from kedro.config import MissingConfigException
 
     from perturbench.config.loader import LayeredConfigLoader
@@ -83,7 +83,9 @@ def _tasks(env: str | None) -> list[tuple[str, str, DataConfig]]:
 
     root = next((folder for folder in (Path.cwd(), *Path.cwd().parents) if (folder / "conf/base").is_dir()), None)
     if root is None:
-        raise click.ClickException(f"no project here: there is no conf/base in '{Path.cwd()}' or above it.")
+        raise click.ClickException(
+            f"no project here: neither '{Path.cwd()}' nor a folder above it has conf/base. Change into a project."
+        )
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "register_new_resolver", UserWarning)
@@ -112,19 +114,21 @@ def _download_size(sizes: list[int | None]) -> str:
     return decimal(sum(known)) if len(known) == len(sizes) else f"over {decimal(sum(known))}"
 
 
-def _progress(found: FileState, remote: RemoteFile) -> str:
-    if found.state == "partial" and remote.bytes:
+def _progress(found: FileStatus, remote: RemoteFile) -> str:
+    if found.status == "partial" and remote.bytes:
         return f"{100 * found.bytes // remote.bytes} % downloaded"
-    return "partly downloaded" if found.state == "partial" else found.state
+    return "partly downloaded" if found.status == "partial" else found.status
 
 
-def _check(found: FileState, remote: RemoteFile) -> str:
-    if found.state != "there":
+def _check(found: FileStatus, remote: RemoteFile) -> str:
+    if found.status != "there":
         return ""
     if found.record is None:
         return "not yet; at the next ingestion"
     if found.record.matches is None:
-        return "nothing to compare with" if remote.checksum is None else "unpacked file only; cannot be compared"
+        return (
+            "nothing to compare with" if remote.checksum is None else "not comparable: only the unpacked file is there"
+        )
     return "verified" if found.record.matches else "differs, accepted"
 
 
@@ -136,7 +140,7 @@ def _table(*columns: str) -> Table:
 
 
 def _show(table: Table) -> None:
-    # A pipe has no width to fold lines to.
+    # A pipe has no width, so a wide one keeps each row on one line.
     console = Console()
     console = console if console.is_terminal else Console(width=400)
     console.print(table)

@@ -1,4 +1,4 @@
-"""``perturbench evaluate``: score h5ad files without a project."""
+"""``perturbench evaluate``: score predictions in h5ad files without a project."""
 
 from __future__ import annotations
 
@@ -16,17 +16,37 @@ from perturbench.errors import PerturbenchError
     multiple=True,
     required=True,
     metavar="[NAME=]H5AD",
-    help="Predicted cells, or one row per group; repeat for several models. The name is the file's if not given.",
+    help="h5ad with a model's predicted cells, or one row per perturbation and state; repeat it for more models. "
+    "The name defaults to that of the file.",
 )
-@click.option("--reference", required=True, help="Observed cells of the perturbations, and control cells, h5ad.")
-@click.option("--perturbation-key", default="condition", show_default=True)
-@click.option("--covariate-keys", default="cell_type", show_default=True, help="Comma-separated; empty for none.")
-@click.option("--control", default="control", show_default=True)
-@click.option("--delimiter", default="+", show_default=True, help="Joins single perturbations; empty for none.")
-@click.option("--metrics", default="default", show_default=True, help="A profile, or comma-separated metrics.")
-@click.option("--negative", type=click.Choice(["refuse", "clip"]), default="refuse", show_default=True)
-@click.option("--missing", type=click.Choice(["refuse", "report"]), default="refuse", show_default=True)
-@click.option("--output", type=click.Path(path_type=Path), help="Folder for scores.parquet and report.html.")
+@click.option("--reference", required=True, help="h5ad of the observed cells: perturbed cells and their controls.")
+@click.option("--perturbation-key", default="condition", show_default=True, help="Column of obs with perturbations.")
+@click.option(
+    "--covariate-keys",
+    default="cell_type",
+    show_default=True,
+    help="Columns of obs with covariates, comma-separated; empty for none.",
+)
+@click.option("--control", default="control", show_default=True, help="Name of the controls in that column.")
+@click.option(
+    "--delimiter", default="+", show_default=True, help="Joins the perturbations of a combination; empty for none."
+)
+@click.option("--metrics", default="default", show_default=True, help="Name of a profile, or comma-separated metrics.")
+@click.option(
+    "--negative",
+    type=click.Choice(["refuse", "clip"]),
+    default="refuse",
+    show_default=True,
+    help="Refuse negative mean expression, or set it to zero.",
+)
+@click.option(
+    "--missing",
+    type=click.Choice(["refuse", "report"]),
+    default="refuse",
+    show_default=True,
+    help="Refuse predictions that lack perturbations of the reference, or score the others.",
+)
+@click.option("--output", type=click.Path(path_type=Path), help="Folder to write scores.parquet and report.html to.")
 def evaluate(
     predictions: tuple[str, ...],
     reference: str,

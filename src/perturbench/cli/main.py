@@ -1,4 +1,4 @@
-"""``perturbench``: score h5ad files without a project, list a project's data, or run the packaged project."""
+"""``perturbench``: score h5ad files without a project, list a project's data sets, or run the packaged project."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ main.add_command(evaluate)
 @main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def run(arguments: tuple[str, ...]) -> None:
-    """Run a pipeline of the packaged project; takes the options of kedro run."""
+    """Run pipelines of the packaged project; takes the options of kedro run."""
     from kedro.framework.cli.utils import find_run_command
     from kedro.framework.project import configure_project
 

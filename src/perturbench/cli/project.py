@@ -1,4 +1,4 @@
-"""Project command line: ``kedro run`` also takes ``key:value``; ``kedro benchmark`` runs grids."""
+"""Kedro commands of the project: ``kedro run`` also takes ``key:value``; ``kedro benchmark`` runs grids."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def cli() -> None:
 
 
 def _adapt(command: click.Command) -> click.Command:
-    """Return a copy of Kedro's run command that takes colons and shows user errors without a traceback."""
+    """Copy Kedro's run command so that it accepts colons in --params and shows user mistakes without a traceback."""
     command = copy.copy(command)
     command.params = [copy.copy(option) for option in command.params]
     for option in command.params:
@@ -67,7 +67,7 @@ def _plain_errors(callback: Any) -> Callable[..., Any]:
 
 
 def _cause_of(error: BaseException) -> PerturbenchError | None:
-    """Return the user's mistake that a dataset told of; Kedro wraps it, more than once."""
+    """Return the user's mistake behind a dataset's error, which Kedro wraps more than once."""
     cause = error.__cause__
     while cause is not None and not isinstance(cause, PerturbenchError):
         cause = cause.__cause__
@@ -79,15 +79,15 @@ cli.add_command(run)
 
 
 @cli.command()
-@click.option("--suite", help="A named grid of conf/base/suites.yml; the options below replace what it says.")
+@click.option("--suite", help="Name of a grid in conf/base/suites.yml; the options below override it.")
 @click.option("--tasks", default="", callback=split_string, help="Comma-separated tasks.  [default: demo]")
 @click.option("--models", default="", callback=split_string, help="Comma-separated models.")
 @click.option("--seeds", default="", callback=split_string, help="Comma-separated seeds.  [default: 0]")
-@click.option("--params", default="", help="More parameters for every run, as in kedro run.")
+@click.option("--params", default="", help="More parameters of every run, as in kedro run.")
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Cells at once on this machine.")
 @click.option("--address", help="Run the cells on the Ray cluster there: auto or host:port.")
 @click.option("--gpus-per-cell", type=click.FloatRange(0), default=0, show_default=True, help="With --address.")
-@click.option("--dry-run", is_flag=True, help="Print the commands of what is not up to date, and run nothing.")
+@click.option("--dry-run", is_flag=True, help="Print the commands of all that is not up to date, and run nothing.")
 @env_option
 def benchmark(**options: Any) -> None:
     """Train and predict every task, model and seed that is not up to date, then evaluate and report each task.

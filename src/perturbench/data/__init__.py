@@ -1,4 +1,4 @@
-"""Cells, perturbations, states and splits: what models learn from and are scored on."""
+"""Data sets of perturbed cells: loading, encoding, splitting, curating and simulating them."""
 
 import lazy_loader as lazy
 

@@ -1,4 +1,4 @@
-"""The data card: what a data set holds, where it comes from, and how to cite it."""
+"""The data card: a summary of a data set, its source and its citation."""
 
 from __future__ import annotations
 
@@ -17,34 +17,36 @@ if TYPE_CHECKING:
 
     from perturbench.data.groups import Keys
 
+#: Cells read at a time, so that a file is never read whole.
 _ROWS = 4096
 
 
 def data_card(adata: ad.AnnData, keys: Keys, about: Mapping[str, Any]) -> dict[str, Any]:
-    """Describe curated cells.
+    """Summarise a curated data set.
 
     Parameters
     ----------
     adata
-        Counts ``(n_cells, n_genes)``, in memory or backed; read in blocks of rows.
+        Raw counts, ``(n_cells, n_genes)``, in memory or backed by a file; read in blocks of rows.
     keys
-        The columns after curation.
+        Names of the curated ``obs`` columns with the perturbation and the covariates.
     about
-        What the cells do not show: name, citation, licence, source.
+        Facts that cannot be computed from the cells: name, citation, licence, source.
 
     Returns
     -------
-    JSON-like: ``about``, sizes, median depth (counts per cell) and genes per cell, perturbations, a table of states
-    with their cells, controls and perturbations, and the fingerprint of counts, ``obs`` and gene names.
+    A JSON-serialisable dictionary: ``about``; the numbers of cells, genes and perturbations; the medians of counts and
+    of genes per cell; one entry per state with its numbers of cells, controls and perturbations; and the fingerprint
+    of counts, ``obs`` and gene names.
     """
     groups = Groups.from_obs(adata.obs, keys)
     n_singles = [len(keys.singles(name)) for name in groups.conditions if name != keys.control]
-    depth, genes = _totals(adata)
+    counts, genes = _counts_and_genes_per_cell(adata)
     return {
         **about,
         "cells": adata.n_obs,
         "genes": adata.n_vars,
-        "counts per cell (median)": float(np.median(depth)),
+        "counts per cell (median)": float(np.median(counts)),
         "genes per cell (median)": float(np.median(genes)),
         "density": round(float(genes.sum() / max(1, adata.n_obs * adata.n_vars)), 4),
         "control cells": int(groups.is_control.sum()),
@@ -63,17 +65,17 @@ def _states(groups: Groups) -> list[dict[str, Any]]:
         | {
             "cells": int((groups.state_codes == code).sum()),
             "controls": int((groups.is_control & (groups.state_codes == code)).sum()),
-            "perturbations": sum(where == state for where, _ in pairs),
+            "perturbations": sum(pair_state == state for pair_state, _ in pairs),
         }
         for code, state in enumerate(groups.states)
     ]
 
 
-def _totals(adata: ad.AnnData) -> tuple[np.ndarray, np.ndarray]:
-    """Return the counts and the number of genes of each cell, ``(n_cells,)`` each."""
-    depth, genes = np.zeros(adata.n_obs), np.zeros(adata.n_obs)
+def _counts_and_genes_per_cell(adata: ad.AnnData) -> tuple[np.ndarray, np.ndarray]:
+    """Return the total count and the number of expressed genes of each cell, ``(n_cells,)`` each."""
+    counts, genes = np.zeros(adata.n_obs), np.zeros(adata.n_obs)
     for start in range(0, adata.n_obs, _ROWS):
         block = sp.csr_matrix(adata.X[start : start + _ROWS])
-        depth[start : start + _ROWS] = np.asarray(block.sum(axis=1)).ravel()
+        counts[start : start + _ROWS] = np.asarray(block.sum(axis=1)).ravel()
         genes[start : start + _ROWS] = block.getnnz(axis=1)
-    return depth, genes
+    return counts, genes

@@ -1,4 +1,4 @@
-"""What a model knows of its training data, and how names become tensors with it."""
+"""The names a model was trained with, and the encoding of perturbations and states with them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ Unknown = Literal["error", "ignore"]
 
 
 class Context(TypedDict):
-    """Names a dataset was made with: plain values only, so that a checkpoint can hold them."""
+    """Names of the perturbations, covariate values and genes of a dataset, and how to encode them.
+
+    Holds plain values only, so that it can be saved in a checkpoint.
+    """
 
     perturbation_key: str
     perturbation_combination_delimiter: str | None
@@ -36,7 +39,7 @@ class Context(TypedDict):
 def make_context(
     adata: ad.AnnData, groups: Groups, rows: np.ndarray | None = None, embedding_key: str | None = None
 ) -> Context:
-    """Return the context of the cells of ``adata`` (only of ``rows``, where given).
+    """Return the context of all cells of ``adata``, or of the given ``rows`` only.
 
     Raises
     ------
@@ -45,9 +48,9 @@ def make_context(
     """
     require_embedding(adata, embedding_key)
     keys = groups.keys
-    chosen = slice(None) if rows is None else rows
-    conditions = [groups.conditions[code] for code in np.unique(groups.condition_codes[chosen])]
-    states = [groups.states[code] for code in np.unique(groups.state_codes[chosen])]
+    selected = slice(None) if rows is None else rows
+    conditions = [groups.conditions[code] for code in np.unique(groups.condition_codes[selected])]
+    states = [groups.states[code] for code in np.unique(groups.state_codes[selected])]
     return Context(
         perturbation_key=keys.perturbation,
         perturbation_combination_delimiter=keys.delimiter,
@@ -64,7 +67,7 @@ def make_context(
 
 
 def require_embedding(adata: ad.AnnData, key: str | None) -> None:
-    """Raise unless an embedding is there, or none is asked for.
+    """Raise if an embedding is requested that ``adata`` does not have; ``key=None`` requests none.
 
     Raises
     ------
@@ -73,13 +76,13 @@ def require_embedding(adata: ad.AnnData, key: str | None) -> None:
     """
     if key is not None and key not in adata.obsm:
         raise PerturbenchError(
-            f"embedding '{key}' is not in obsm; there are: {listing(adata.obsm)}. Set embedding_key to one of them, "
-            "or make one with embedding.kind:scgpt."
+            f"embedding '{key}' is not in obsm; obsm has: {listing(adata.obsm)}. Set embedding_key to one of them, "
+            "or compute an embedding with embedding.kind:scgpt."
         )
 
 
 def context_keys(context: Context) -> Keys:
-    """Return the ``Keys`` of a context."""
+    """Return the ``Keys`` that a context was made with."""
     return Keys(
         perturbation=context["perturbation_key"],
         covariates=tuple(context["covariate_keys"]),
@@ -89,20 +92,21 @@ def context_keys(context: Context) -> Keys:
 
 
 def multi_hot(conditions: Sequence[str], context: Context, unknown: Unknown = "error") -> np.ndarray:
-    """Encode perturbations by the single perturbations of the context.
+    """Encode each perturbation by the single perturbations that it consists of.
 
     Parameters
     ----------
     conditions
-        Perturbation names; combinations are split.
+        Names of perturbations; combinations are split into single perturbations.
     context
-        Whose ``perturbation_uniques`` are the columns.
+        Names to encode with; its ``perturbation_uniques`` are the columns.
     unknown
-        What to do with a single perturbation that the context does not have: refuse, or leave it out.
+        What to do with a single perturbation that the context does not have: ``"error"`` refuses it, ``"ignore"``
+        leaves it out of the encoding.
 
     Returns
     -------
-    ``(n_conditions, n_perturbations)`` float32; a row of zeros is the control.
+    ``(n_conditions, n_perturbations)`` float32; the row of the control is all zeros.
 
     Raises
     ------
@@ -110,26 +114,26 @@ def multi_hot(conditions: Sequence[str], context: Context, unknown: Unknown = "e
         If ``unknown="error"`` and a perturbation is not in the context.
     """
     keys = context_keys(context)
-    column = {name: position for position, name in enumerate(context["perturbation_uniques"])}
+    columns = {name: position for position, name in enumerate(context["perturbation_uniques"])}
     singles = [keys.singles(condition) for condition in conditions]
-    missing = sorted({name for names in singles for name in names if name not in column})
+    missing = sorted({name for names in singles for name in names if name not in columns})
     if missing and unknown == "error":
         raise PerturbenchError(
-            f"unknown perturbations: {listing(missing)}; the training data has {len(column)}: "
-            f"{listing(column)}. Predict only perturbations, or combinations of perturbations, seen in training."
+            f"unknown perturbations: {listing(missing)}; the training data has {len(columns)}: "
+            f"{listing(columns)}. Predict only perturbations, or combinations of perturbations, seen in training."
         )
-    encoded = np.zeros((len(conditions), len(column)), dtype=np.float32)
+    encoded = np.zeros((len(conditions), len(columns)), dtype=np.float32)
     for row, names in enumerate(singles):
-        encoded[row, [column[name] for name in names if name in column]] = 1.0
+        encoded[row, [columns[name] for name in names if name in columns]] = 1.0
     return encoded
 
 
 def one_hot(states: Sequence[State], context: Context) -> dict[str, np.ndarray]:
-    """Encode states as one-hot covariates.
+    """One-hot encode the covariate values of states.
 
     Returns
     -------
-    For each covariate ``(n_states, n_levels)`` float32.
+    One array ``(n_states, n_values)`` float32 per covariate.
 
     Raises
     ------
@@ -148,12 +152,12 @@ def one_hot(states: Sequence[State], context: Context) -> dict[str, np.ndarray]:
 
 
 def require_same_names(model: Context, data: Context) -> None:
-    """Raise unless a model that was trained with one context can be given data with another.
+    """Raise unless a model that was trained with one context can read data that is encoded with another.
 
     Raises
     ------
     PerturbenchError
-        If genes, keys, perturbations or covariate values differ, with both sides named.
+        If genes, covariates, perturbations or covariate values differ; the message names both sides.
     """
     sides = [(what, model[what], data[what]) for what in ("gene_names", "covariate_keys")]
     if all(list(of_model) == list(of_data) for _, of_model, of_data in sides):
@@ -167,8 +171,8 @@ def require_same_names(model: Context, data: Context) -> None:
             raise PerturbenchError(
                 f"the checkpoint does not fit the data: {what} differ. Checkpoint: {_brief(of_model)}. "
                 f"Data: {_brief(of_data)}. Only in the checkpoint: {_without(of_model, of_data)}; "
-                f"only in the data: {_without(of_data, of_model)} (none in either: their order differs). "
-                "Use the data it was trained on, or train it on this."
+                f"only in the data: {_without(of_data, of_model)} (if both are none, the order differs). "
+                "Use the data that the model was trained on, or train the model on this data."
             )
 
 

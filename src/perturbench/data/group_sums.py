@@ -1,4 +1,4 @@
-"""One pass over the cells: sums per group, from which every aggregate metric is computed."""
+"""Sums of expression per group of cells, computed in one pass; means and variances follow from them."""
 
 from __future__ import annotations
 
@@ -12,29 +12,32 @@ if TYPE_CHECKING:
 
     import anndata as ad
 
+#: Cells per block.
 _ROWS = 8192
-#: Sums of a block are counted densely up to this many (group, gene) entries, beyond that through a sparse product.
-_DENSE = 20_000_000
-#: Share of stored values above which a sparse block is made dense.
-_HARDLY_SPARSE = 0.3
+#: Up to this many (group, gene) entries, the sums of a sparse block are counted into a dense array, which is faster;
+#: beyond that, a sparse product needs less memory.
+_MAX_DENSE_ENTRIES = 20_000_000
+#: A sparse block with a larger share of nonzero values than this is converted to a dense one.
+_MAX_SPARSE_DENSITY = 0.3
 
 
 class GroupSums:
-    """Sums, and sums of squares, of expression per group, fed block by block.
+    """Sums of expression per group, and optionally sums of squares, added up block by block.
 
     Parameters
     ----------
     n_groups, n_genes
-        Size.
+        Number of groups and of genes.
     squares
-        Whether squares are summed as well, for variances.
+        Whether to sum squares as well; variances need them.
 
     Attributes
     ----------
     sums, squares
-        ``(n_groups, n_genes)`` float64; ``squares`` is ``None`` if they are not summed.
+        Sums of expression and of squared expression, ``(n_groups, n_genes)`` float64; ``squares`` is ``None`` if
+        squares are not summed.
     counts
-        Cells per group, ``(n_groups,)``.
+        Number of cells per group, ``(n_groups,)``.
     """
 
     def __init__(self, n_groups: int, n_genes: int, *, squares: bool = False) -> None:
@@ -43,10 +46,10 @@ class GroupSums:
         self.counts = np.zeros(n_groups, dtype=np.int64)
 
     def add(self, block: np.ndarray | sp.csr_matrix, codes: np.ndarray) -> None:
-        """Add cells ``(n_cells, n_genes)`` to the groups of their codes ``(n_cells,)``; code -1 is left out."""
+        """Add a block of cells ``(n_cells, n_genes)`` to the groups in ``codes`` ``(n_cells,)``; -1 skips a cell."""
         if (codes < 0).any():
-            kept = codes >= 0
-            block, codes = block[kept], codes[kept]
+            in_group = codes >= 0
+            block, codes = block[in_group], codes[in_group]
         if not len(codes):
             return
         self.counts += np.bincount(codes, minlength=len(self.counts))
@@ -56,6 +59,7 @@ class GroupSums:
             self._add_dense(np.asarray(block), codes)
 
     def _add_dense(self, block: np.ndarray, codes: np.ndarray) -> None:
+        # reduceat sums runs of rows, so the rows of a group have to be next to each other.
         if (np.diff(codes) < 0).any():
             order = np.argsort(codes, kind="stable")
             block, codes = block[order], codes[order]
@@ -67,10 +71,11 @@ class GroupSums:
 
     def _add_sparse(self, block: sp.csr_matrix, codes: np.ndarray) -> None:
         n_genes = block.shape[1]
-        present, own = np.unique(codes, return_inverse=True)
-        dense = len(present) * n_genes <= _DENSE
+        present, positions = np.unique(codes, return_inverse=True)
+        dense = len(present) * n_genes <= _MAX_DENSE_ENTRIES
         if dense:
-            flat = np.repeat(own * n_genes, np.diff(block.indptr))
+            # Each stored value gets the flat index of its (group, gene), so that one bincount sums the whole block.
+            flat = np.repeat(positions * n_genes, np.diff(block.indptr))
             flat += block.indices
         for total, power in ((self.sums, 1), (self.squares, 2)):
             if total is None:
@@ -80,9 +85,10 @@ class GroupSums:
                 counted = np.bincount(flat, weights=values, minlength=len(present) * n_genes)
                 total[present] += counted.reshape(len(present), n_genes)
             else:
-                indicator = sp.csr_matrix((np.ones(len(codes)), (codes, np.arange(len(codes)))))
-                part = (indicator @ sp.csr_matrix((values, block.indices, block.indptr), block.shape)).tocoo()
-                total[part.row, part.col] += part.data
+                # (groups, cells) @ (cells, genes) sums the cells of each group.
+                membership = sp.csr_matrix((np.ones(len(codes)), (codes, np.arange(len(codes)))))
+                sums = (membership @ sp.csr_matrix((values, block.indices, block.indptr), block.shape)).tocoo()
+                total[sums.row, sums.col] += sums.data
 
     @property
     def means(self) -> np.ndarray:
@@ -91,7 +97,7 @@ class GroupSums:
             return self.sums / self.counts[:, None]
 
     def moments(self, group: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return mean and unbiased variance of one group, ``(n_genes,)`` each; a single cell varies by 0.
+        """Return mean and unbiased variance of one group, ``(n_genes,)`` each; the variance of a single cell is 0.
 
         Raises
         ------
@@ -99,7 +105,7 @@ class GroupSums:
             If squares are not summed.
         """
         if self.squares is None:
-            raise ValueError("variances need GroupSums(squares=True)")
+            raise ValueError("variances need GroupSums(..., squares=True)")
         n_cells = self.counts[group]
         means = self.sums[group] / n_cells
         return means, (self.squares[group] / n_cells - means**2) * (n_cells / max(n_cells - 1, 1))
@@ -108,14 +114,14 @@ class GroupSums:
 def blocks(x: Any, n_rows: int = _ROWS) -> Iterator[tuple[slice, Any]]:
     """Yield slices of rows and their values, so that a backed or huge matrix is never read whole.
 
-    A block that is stored sparse but hardly is comes as an array: every later step is faster on it.
+    A sparse block with few zeros is converted to a dense array, because every later step is faster on it.
     """
     for start in range(0, x.shape[0], n_rows):
         rows = slice(start, min(start + n_rows, x.shape[0]))
         block = x[rows]
         if not sp.issparse(block):
             yield rows, np.asarray(block)
-        elif block.nnz > _HARDLY_SPARSE * block.shape[0] * block.shape[1]:
+        elif block.nnz > _MAX_SPARSE_DENSITY * block.shape[0] * block.shape[1]:
             yield rows, block.toarray()
         else:
             yield rows, block.tocsr()
@@ -127,11 +133,11 @@ def group_means(adata: ad.AnnData, codes: np.ndarray, n_groups: int) -> np.ndarr
     Parameters
     ----------
     adata
-        Cells ``(n_cells, n_genes)``; sparse, dense or backed.
+        Cells, ``(n_cells, n_genes)``; sparse, dense or backed by a file.
     codes
-        Group of each cell, ``(n_cells,)``; -1 for none.
+        Group of each cell, ``(n_cells,)``; -1 for cells in no group.
     n_groups
-        How many groups.
+        Number of groups.
 
     Returns
     -------

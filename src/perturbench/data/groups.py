@@ -1,4 +1,4 @@
-"""Names of perturbations and states, and the integer codes every vectorised step works on."""
+"""Names of perturbations and states, and the integer codes that vectorised steps use instead of names."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Pair = tuple[State, str]
 
 @dataclass(frozen=True)
 class Keys:
-    """Which columns of ``obs`` say what, and how perturbations are written in them.
+    """The columns of ``obs`` that name perturbation and covariates, and the notation of perturbations.
 
     Attributes
     ----------
@@ -31,7 +31,7 @@ class Keys:
     control
         Value of ``perturbation`` for unperturbed cells; ``None`` if the data has none.
     delimiter
-        What joins the single perturbations of a combination; ``None`` if there are no combinations.
+        Text between the single perturbations of a combination; ``None`` if there are no combinations.
     """
 
     perturbation: str = "condition"
@@ -40,12 +40,12 @@ class Keys:
     delimiter: str | None = "+"
 
     def singles(self, condition: str) -> tuple[str, ...]:
-        """Return the single perturbations of a condition, sorted; none for the control."""
+        """Return the single perturbations of a condition, sorted; an empty tuple for the control."""
         parts = [condition] if self.delimiter is None else condition.split(self.delimiter)
         return tuple(sorted({part.strip() for part in parts} - {self.control}))
 
     def canonical(self, condition: str) -> str:
-        """Return the one name of a set of perturbations: ``B+A`` and ``A+B`` are the same."""
+        """Return the unique name of a set of perturbations: ``B+A`` and ``A+B`` both become ``A+B``."""
         singles = self.singles(condition)
         if not singles:
             return condition if self.control is None else self.control
@@ -54,18 +54,18 @@ class Keys:
 
 @dataclass(frozen=True)
 class Groups:
-    """Codes of the state and the perturbation of ``n_cells`` cells.
+    """State and perturbation of each cell, as integer codes.
 
     Attributes
     ----------
     keys
-        The columns the codes were made from.
+        Columns of ``obs`` that the codes were made from.
     states, conditions
-        Distinct states and canonical perturbation names, sorted.
+        Distinct states, and distinct perturbations under their canonical names; both sorted.
     state_codes, condition_codes
-        Position of each cell's state and perturbation in them, ``(n_cells,)``.
+        Position of each cell's state in ``states`` and of its perturbation in ``conditions``, ``(n_cells,)``.
     control_code
-        Position of the control among the perturbations; ``None`` if no cell is one.
+        Position of the control in ``conditions``; ``None`` if no cell is a control.
     is_control
         Whether each cell is a control, ``(n_cells,)``.
     """
@@ -86,7 +86,7 @@ class Groups:
 
     @classmethod
     def from_obs(cls, obs: pd.DataFrame, keys: Keys) -> Groups:
-        """Code the cells of ``obs``.
+        """Encode the state and the perturbation of each row of ``obs``.
 
         Raises
         ------
@@ -94,6 +94,7 @@ class Groups:
             If a column is missing or has missing values.
         """
         check_columns(obs, keys)
+        # Two spellings of one combination are two values of the column, but one condition.
         names, codes = _factorize(obs[keys.perturbation])
         canonical = [keys.canonical(name) for name in names]
         conditions = tuple(sorted(set(canonical)))
@@ -104,23 +105,24 @@ class Groups:
         state_codes = np.zeros(len(obs), dtype=np.int64)
         if keys.covariates:
             columns = [_factorize(obs[key]) for key in keys.covariates]
-            shape = [max(1, len(levels)) for levels, _ in columns]
+            # One integer per possible state: np.unique is much faster on integers than on tuples.
+            shape = [max(1, len(values)) for values, _ in columns]
             flat, state_codes = np.unique(
                 np.ravel_multi_index([codes for _, codes in columns], shape), return_inverse=True
             )
             rows = zip(*np.unravel_index(flat, shape), strict=True)
-            states = tuple(tuple(levels[code] for (levels, _), code in zip(columns, row, strict=True)) for row in rows)
+            states = tuple(tuple(values[code] for (values, _), code in zip(columns, row, strict=True)) for row in rows)
         return cls(keys, states, conditions, state_codes, condition_codes)
 
     def pairs(self, mask: np.ndarray | None = None) -> list[Pair]:
-        """Return the distinct (state, perturbation) pairs of the masked cells, controls left out, sorted."""
-        chosen = ~self.is_control if mask is None else (~self.is_control & mask)
-        width = len(self.conditions)
-        codes = np.unique(self.state_codes[chosen] * width + self.condition_codes[chosen])
-        return [(self.states[code // width], self.conditions[code % width]) for code in codes]
+        """Return the distinct (state, perturbation) pairs of perturbed cells (where ``mask`` is true), sorted."""
+        perturbed = ~self.is_control if mask is None else (~self.is_control & mask)
+        n_conditions = len(self.conditions)
+        codes = np.unique(self.state_codes[perturbed] * n_conditions + self.condition_codes[perturbed])
+        return [(self.states[code // n_conditions], self.conditions[code % n_conditions]) for code in codes]
 
     def pair_codes(self, pairs: Sequence[Pair]) -> np.ndarray:
-        """Return the position of each cell's pair in ``pairs``, -1 where it is not among them, ``(n_cells,)``."""
+        """Return the position of each cell's pair in ``pairs``, ``(n_cells,)``; -1 for cells of other pairs."""
         table = np.full((len(self.states), len(self.conditions)), -1, dtype=np.int64)
         states = {state: code for code, state in enumerate(self.states)}
         conditions = {name: code for code, name in enumerate(self.conditions)}
@@ -136,33 +138,34 @@ def check_columns(obs: pd.DataFrame, keys: Keys) -> None:
     Raises
     ------
     PerturbenchError
-        Naming the column, and the columns there are.
+        If a column is missing, or has missing values.
     """
     for role, key in [("perturbation", keys.perturbation), *(("covariate", key) for key in keys.covariates)]:
         if key not in obs.columns:
             raise PerturbenchError(
                 f"{role} column '{key}' is not in obs; columns are: {listing(obs.columns, 30)}. "
-                f"Name the right one in the task's data section."
+                "Set the name of the column in the data section of the task."
             )
         if n_missing := int(obs[key].isna().sum()):
             raise PerturbenchError(
-                f"{role} column '{key}' has no value for {n_missing} of {len(obs)} cells; fill them in or drop them."
+                f"{role} column '{key}' has no value for {n_missing} of {len(obs)} cells; "
+                "fill in the values or drop the cells."
             )
 
 
 def state_name(state: Iterable[str]) -> str:
-    """Return a state as text, for messages."""
+    """Format a state for messages."""
     return "(" + ", ".join(state) + ")"
 
 
 def pair_name(pair: Pair) -> str:
-    """Return a (state, perturbation) pair as text, for messages."""
+    """Format a (state, perturbation) pair for messages."""
     state, condition = pair
     return f"{condition} in {state_name(state)}" if state else condition
 
 
 def _factorize(column: pd.Series) -> tuple[list[str], np.ndarray]:
-    """Return the distinct values as sorted text, and each row's code."""
+    """Return the distinct values as sorted text, and the position of each row's value among them."""
     values = column.astype("category").cat
     names = [str(name) for name in values.categories]
     used = np.unique(values.codes)

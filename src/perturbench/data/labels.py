@@ -1,4 +1,4 @@
-"""Labels of a split: which part each cell belongs to, and which cells a part is evaluated on."""
+"""Labels of a split: the part of each cell, and the cells that a part is evaluated on."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ PARTS: tuple[Part, ...] = ("train", "val", "test")
 
 
 def evaluation_rows(labels: np.ndarray, groups: Groups, part: Part, controls: Controls) -> np.ndarray:
-    """Return the rows of a part's perturbed cells and of its states' controls.
+    """Return the rows of the cells that a part is evaluated on: its perturbed cells, and control cells.
 
     Parameters
     ----------
     labels
-        Part of each cell, ``(n_cells,)``; empty where it is not used.
+        Part of each cell, ``(n_cells,)``; an empty string for unused cells.
     groups
-        Codes of the same cells.
+        States and perturbations of the same cells.
     part
-        Whose perturbed cells.
+        The part to evaluate.
     controls
-        Control cells of ``all`` parts, or of the ``part`` only.
+        Which control cells to include: those of ``all`` parts, or those of this ``part`` only.
 
     Raises
     ------
@@ -39,28 +39,29 @@ def evaluation_rows(labels: np.ndarray, groups: Groups, part: Part, controls: Co
     """
     require_choice("part", part, PARTS)
     require_choice("controls", controls, ("all", "part"))
-    wanted = labels == part
+    selected = labels == part
     if controls == "all":
-        wanted |= groups.is_control & (labels != "")
-    return np.flatnonzero(wanted)
+        selected |= groups.is_control & (labels != "")
+    return np.flatnonzero(selected)
 
 
 def align_split(split: pd.Series, names: pd.Index) -> np.ndarray:
-    """Return the label of each named cell, ``(n_cells,)`` of str; empty where the split does not use the cell.
+    """Return the label of each named cell, ``(n_cells,)`` of str; an empty string for cells that the split leaves out.
 
     Raises
     ------
     PerturbenchError
-        If the split names cells twice or that are not there, or has labels other than train, val and test.
+        If the split names a cell twice, names a cell that is not in ``names``, or has a label other than train, val
+        and test.
     """
     if split.index.has_duplicates:
         raise PerturbenchError(
-            f"the split names cells twice: {listing(split.index[split.index.duplicated()])}; give each one label."
+            f"the split names cells twice: {listing(split.index[split.index.duplicated()])}; give each cell one label."
         )
-    if n_strangers := int((~split.index.isin(names)).sum()):
-        stranger = split.index[~split.index.isin(names)][0]
+    unknown = split.index[~split.index.isin(names)]
+    if len(unknown):
         raise PerturbenchError(
-            f"the split names {n_strangers} of {len(split)} cells that the data does not have, first '{stranger}'; "
+            f"{len(unknown)} of the {len(split)} cells in the split are not in the data, the first is '{unknown[0]}'; "
             "make the split from the same data."
         )
     labels = split.reindex(names).astype(object).fillna("").to_numpy(dtype=str)

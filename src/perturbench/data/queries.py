@@ -1,4 +1,4 @@
-"""Tables of wanted counterfactuals: one that lists what can be asked for, and the check of one that asks."""
+"""Tables of queries: a template that lists possible queries, and the check of a table that a user filled in."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ SUFFIXES = (".csv", ".parquet")
 
 
 def read_table(path: str | Path) -> pd.DataFrame:
-    """Read a table as text, so that day ``02`` stays ``02`` and a perturbation called ``NA`` a name.
+    """Read a table as text, so that day ``02`` stays ``02`` and a perturbation called ``NA`` stays a name.
 
     Parameters
     ----------
     path
-        A csv or parquet file, by its suffix.
+        A ``.csv`` or ``.parquet`` file.
 
     Raises
     ------
     PerturbenchError
-        If it is neither, or cannot be read as what its suffix says.
+        If the suffix is another one, or the file cannot be read in the format of its suffix.
     """
     require_choice("suffix of a table", Path(path).suffix, SUFFIXES)
     try:
@@ -50,29 +50,31 @@ def read_table(path: str | Path) -> pd.DataFrame:
     except (ValueError, OSError) as error:
         raise PerturbenchError(f"'{path}' cannot be read as a {Path(path).suffix} table: {error}") from error
     if not isinstance(table.index, pd.RangeIndex):
-        raise PerturbenchError(f"'{path}' has rows with more values than columns; put names with commas into quotes.")
+        raise PerturbenchError(
+            f"'{path}' has rows with more values than columns; put names that contain commas in quotes."
+        )
     return table
 
 
 def query_pairs(table: pd.DataFrame, context: Context, groups: Groups, rows: np.ndarray) -> list[Pair]:
-    """Return the (state, perturbation) pairs that a table asks for, in its order.
+    """Check a table of queries and return its (state, perturbation) pairs, in the order of its rows.
 
     Parameters
     ----------
     table
-        One row per wanted pair: the perturbation's column, then each covariate's. ``B+A`` is ``A+B``.
+        One row per query, with the columns of the perturbation and of each covariate. ``B+A`` means ``A+B``.
     context
         Names of the model's training data.
     groups
-        Codes of the cells.
+        States and perturbations of all cells.
     rows
-        Where control cells are taken from, ``(n_rows,)``.
+        Cells that predictions may start from, ``(n_rows,)``; their control cells are used.
 
     Raises
     ------
     PerturbenchError
-        Naming everything that is wrong: columns, empty values, single perturbations and covariate values that the
-        model was not trained on, states without control cells, pairs wanted twice.
+        If columns or values are missing, the model was not trained on a single perturbation or covariate value, a
+        state has no control cells, or a query is repeated. The message names every problem at once.
     """
     keys = context_keys(context)
     columns = [keys.perturbation, *keys.covariates]
@@ -85,33 +87,33 @@ def query_pairs(table: pd.DataFrame, context: Context, groups: Groups, rows: np.
         *_repeated(pairs),
     ]
     if problems:
-        raise PerturbenchError("the table of wanted perturbations cannot be predicted: " + "; ".join(problems) + ".")
+        raise PerturbenchError("the queries cannot be predicted: " + "; ".join(problems) + ".")
     return pairs
 
 
 def make_template(groups: Groups, context: Context, rows: np.ndarray, which: Template = "all") -> pd.DataFrame:
-    """Return a table of what can be asked for, in every state that has control cells.
+    """Return a table of possible queries, in every state that has control cells.
 
     Parameters
     ----------
     groups
-        Codes of the cells.
+        States and perturbations of all cells.
     context
-        Names of the training data: perturbations that training never saw are left out.
+        Names of the training data; perturbations that are not in the training data are left out.
     rows
-        Where control cells are taken from, ``(n_rows,)``.
+        Cells that predictions may start from, ``(n_rows,)``; their control cells are used.
     which
-        ``all``: every perturbation of the data; ``unobserved``: those of them that no cell of the state has;
-        ``doubles``: every unobserved combination of two single perturbations.
+        ``all``: every perturbation of the data; ``unobserved``: perturbations of the data that were not observed in
+        the state; ``doubles``: every unobserved combination of two single perturbations.
 
     Returns
     -------
-    The perturbation's column, then each covariate's; one row per (state, perturbation) pair.
+    One row per (state, perturbation) pair, with the columns of the perturbation and of each covariate.
 
     Raises
     ------
     PerturbenchError
-        If there is no such pair.
+        If the table would be empty.
     """
     require_choice("template", which, TEMPLATES)
     keys, singles = groups.keys, context["perturbation_uniques"]
@@ -127,14 +129,14 @@ def make_template(groups: Groups, context: Context, rows: np.ndarray, which: Tem
     if not pairs:
         others = listing(name for name in TEMPLATES if name != which)
         raise PerturbenchError(
-            f"the template '{which}' would have no row: {len(conditions)} such perturbations in {len(states)} states, "
-            f"all of them observed. Choose another: {others}."
+            f"the template '{which}' would be empty: of {len(conditions)} perturbations in {len(states)} states, "
+            f"none is left to predict. Choose another template: {others}."
         )
     return pd.DataFrame([(name, *state) for state, name in pairs], columns=[keys.perturbation, *keys.covariates])
 
 
 def states_with_controls(groups: Groups, rows: np.ndarray) -> list[State]:
-    """Return the states that have control cells among some rows."""
+    """Return the states that have control cells among ``rows``."""
     codes = groups.state_codes[rows[groups.is_control[rows]]]
     return [groups.states[code] for code in np.unique(codes)]
 
@@ -143,8 +145,8 @@ def _require_columns(table: pd.DataFrame, columns: Sequence[str]) -> None:
     problems = []
     if missing := [name for name in columns if name not in table.columns]:
         problems.append(f"columns are missing: {_all(missing)}")
-    if strange := [name for name in table.columns if name not in columns]:
-        problems.append(f"columns mean nothing to the model: {_all(strange)}")
+    if unknown := [name for name in table.columns if name not in columns]:
+        problems.append(f"columns are unknown to the model: {_all(unknown)}")
     if not problems and table.empty:
         problems.append("it has no rows")
     if not problems:
@@ -156,8 +158,8 @@ def _require_columns(table: pd.DataFrame, columns: Sequence[str]) -> None:
         ]
     if problems:
         raise PerturbenchError(
-            f"the table of wanted perturbations cannot be used: {'; '.join(problems)}. Its columns have to be: "
-            f"{_all(columns)}; it has: {listing(table.columns, 30)}."
+            f"the table of queries cannot be used: {'; '.join(problems)}. It needs exactly the columns "
+            f"{_all(columns)}, and has: {listing(table.columns, 30)}."
         )
 
 
@@ -169,15 +171,15 @@ def _unknown_perturbations(pairs: list[Pair], keys: Keys, context: Context) -> l
     return [f"unknown perturbations: {_all(unknown)} (the model was trained on {len(known)}: {listing(known)})"]
 
 
-def _unknown_states(pairs: list[Pair], context: Context, startable: list[State]) -> list[str]:
+def _unknown_states(pairs: list[Pair], context: Context, with_controls: list[State]) -> list[str]:
     states, problems = list(dict.fromkeys(state for state, _ in pairs)), []
     for position, (key, known) in enumerate(context["covariate_uniques"].items()):
         if unknown := sorted({state[position] for state in states} - set(known)):
             problems.append(f"unknown values of covariate '{key}': {_all(unknown)} (the model knows: {listing(known)})")
-    if bare := [state for state in states if _is_known(state, context) and state not in startable]:
+    if without := [state for state in states if _is_known(state, context) and state not in with_controls]:
         problems.append(
-            f"states without control cells to start from: {_all(map(state_name, bare))} "
-            f"(there are some in: {listing(map(state_name, startable))})"
+            f"states without control cells, which predictions start from: {_all(map(state_name, without))} "
+            f"(states with control cells: {listing(map(state_name, with_controls))})"
         )
     return problems
 
@@ -188,10 +190,10 @@ def _is_known(state: State, context: Context) -> bool:
 
 def _repeated(pairs: list[Pair]) -> list[str]:
     repeated = [pair_name(pair) for pair, count in Counter(pairs).items() if count > 1]
-    return [f"wanted more than once: {_all(repeated)}"] if repeated else []
+    return [f"queried more than once: {_all(repeated)}"] if repeated else []
 
 
 def _all(names: Iterable[object]) -> str:
-    """Return every name, those that would not be seen in quotes."""
+    """Join all names with commas; blank names are quoted, because they would be invisible otherwise."""
     shown = [str(name) if str(name).strip() else repr(str(name)) for name in names]
     return listing(shown, len(shown))

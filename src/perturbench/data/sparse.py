@@ -1,4 +1,4 @@
-"""Putting blocks of rows together without holding them twice."""
+"""Stacking blocks of rows into one sparse matrix without doubling the memory."""
 
 from __future__ import annotations
 
@@ -12,28 +12,32 @@ if TYPE_CHECKING:
 
 
 def stack_rows(blocks: Iterable[sp.csr_matrix], n_columns: int) -> sp.csr_matrix:
-    """Return the blocks below each other as one CSR float32 matrix.
+    """Stack blocks of rows into one CSR float32 matrix.
 
-    ``scipy.sparse.vstack`` holds the blocks and their copy at once; here each block is freed as it is copied.
+    ``scipy.sparse.vstack`` needs memory for all blocks and for their copy at once. This function frees each block as
+    soon as it is copied.
 
     Parameters
     ----------
     blocks
-        Matrices ``(n_rows_of_the_block, n_columns)``; a generator is best, nobody else then keeps them.
+        CSR matrices, ``(n_rows, n_columns)`` each. Pass a generator: a list that the caller keeps would hold every
+        block in memory until the end.
     n_columns
-        Their width, which an empty sequence would not tell.
+        Number of columns, which cannot be read off an empty sequence of blocks.
     """
-    held = list(blocks)
-    lengths = np.concatenate([[0], *(np.diff(block.indptr) for block in held)])
+    remaining = list(blocks)
+    lengths = np.concatenate([[0], *(np.diff(block.indptr) for block in remaining)])
     indptr = np.cumsum(lengths, dtype=np.int64)
     data = np.empty(indptr[-1], dtype=np.float32)
     indices = np.empty(indptr[-1], dtype=np.int32)
-    held.reverse()
+    # Popping from the end of the reversed list drops the last reference to a block, which frees it.
+    remaining.reverse()
     end = 0
-    while held:
-        block = held.pop()
+    while remaining:
+        block = remaining.pop()
         start, end = end, end + block.nnz
         data[start:end], indices[start:end] = block.data, block.indices
+    # scipy needs one integer type for both index arrays, and copies them when they differ.
     if indptr[-1] <= np.iinfo(np.int32).max:
         indptr = indptr.astype(np.int32)
     return sp.csr_matrix((data, indices, indptr), shape=(len(indptr) - 1, n_columns))

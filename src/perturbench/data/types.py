@@ -1,4 +1,4 @@
-"""The two records that flow from data to models."""
+"""The two records that data sets give to models: one cell (`Example`) and an encoded batch (`Batch`)."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ if TYPE_CHECKING:
 
 
 class Example(NamedTuple):
-    """One cell, as a person reads it (appendix A.2 of the paper).
+    """One cell with readable names (appendix A.2 of the paper).
 
     Attributes
     ----------
     gene_expression
-        Log-normalised expression, ``(n_genes,)``; ``None`` for a counterfactual, which nobody observed.
+        Log-normalised expression, ``(n_genes,)``; ``None`` for a counterfactual, because nobody observed it.
     perturbations
-        Names of its single perturbations; empty for a control cell.
+        Names of the single perturbations of the cell; empty for a control cell.
     covariates
-        Value of each covariate.
+        Name and value of each covariate.
     controls
-        Expression of a control cell of the same state, ``(n_genes,)``, where the dataset matches controls.
+        Expression of a control cell of the same state, ``(n_genes,)``; ``None`` if the dataset does not match controls.
     id
-        Name of the cell; of the control cell for a counterfactual.
+        Name of the cell; for a counterfactual, the name of its control cell.
     gene_names
         Names of the genes, in the order of ``gene_expression``.
     embeddings
-        Embedding of the cell, ``(n_embedding,)``; of the control cell for a counterfactual.
+        Embedding of the cell, ``(n_embedding,)``; for a counterfactual, the embedding of its control cell.
     """
 
     gene_expression: torch.Tensor | None
@@ -42,29 +42,30 @@ class Example(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Many cells, as a model reads them.
+    """Encoded cells, as a model reads them.
 
     Attributes
     ----------
     gene_expression
-        ``(n_cells, n_genes)``; ``None`` for counterfactuals, so that no model can look at an answer.
+        Log-normalised expression, ``(n_cells, n_genes)``; ``None`` for counterfactuals, so that no model sees the
+        answer.
     perturbations
-        Multi-hot, ``(n_cells, n_perturbations)``; all zeros for control cells.
+        Multi-hot encoded perturbations, ``(n_cells, n_perturbations)``; all zeros for control cells.
     covariates
-        One-hot of each covariate, ``(n_cells, n_levels)``.
+        One-hot encoded values of each covariate, ``(n_cells, n_values)``.
     controls
-        Matched control cells, ``(n_cells, n_genes)``.
+        Expression of the matched control cells, ``(n_cells, n_genes)``.
     ids
-        Names of the cells, ``(n_cells,)``; of the control cells for counterfactuals. An array, because Lightning looks
-        through every list of a batch, item by item, when it moves the batch to a device.
+        Names of the cells, ``(n_cells,)``; for counterfactuals, of their control cells. An array and not a list,
+        because Lightning visits every item of a list when it moves a batch to a device, which is slow.
     gene_names
         Names of the genes, ``(n_genes,)``.
     embeddings
-        ``(n_cells, n_embedding)``; of the control cells for counterfactuals.
+        Embeddings of the cells, ``(n_cells, n_embedding)``; for counterfactuals, of their control cells.
     control_embeddings
         Embeddings of the matched control cells, ``(n_cells, n_embedding)``.
     groups
-        For counterfactuals: position of each cell's (state, perturbation) pair among the dataset's pairs,
+        For counterfactuals, the position of each cell's (state, perturbation) pair among the pairs of the dataset,
         ``(n_cells,)``.
     """
 
@@ -79,12 +80,12 @@ class Batch(NamedTuple):
     groups: torch.Tensor | None = None
 
     def observed(self, use_embeddings: bool = False) -> torch.Tensor:
-        """Return the observed expression ``(n_cells, n_genes)``, or the embeddings ``(n_cells, n_embedding)``.
+        """Return the observed expression, ``(n_cells, n_genes)``, or the embeddings, ``(n_cells, n_embedding)``.
 
         Raises
         ------
         PerturbenchError
-            If it is a batch of counterfactuals, or has no embeddings.
+            If the batch holds counterfactuals, or has no embeddings.
         """
         if self.gene_expression is None:
             raise PerturbenchError(
@@ -93,7 +94,7 @@ class Batch(NamedTuple):
         return _require(self.embeddings) if use_embeddings else self.gene_expression
 
     def matched_controls(self, use_embeddings: bool = False) -> torch.Tensor:
-        """Return a control cell of the same state for each cell: expression or embeddings, as :meth:`observed`.
+        """Return the matched control cell of each cell: its expression, or its embedding if ``use_embeddings``.
 
         Raises
         ------

@@ -1,8 +1,9 @@
 from .anndata_dataset import AnnDataDataset
-from .atomic import CSVDataset, JSONDataset, ParquetDataset, PlotlyDataset, TextDataset, YAMLDataset
+from .atomic import JSONDataset, TextDataset, YAMLDataset
 from .checkpoint_dataset import CheckpointDataset
 from .partitions import OptionalPartitionedDataset
-from .table_dataset import TableDataset
+from .plotly_dataset import PlotlyDataset
+from .tables import CSVDataset, ParquetDataset, TableDataset
 
 __all__ = [
     "AnnDataDataset",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import h5py
 from kedro.io.core import DatasetError, get_filepath_str
 from kedro_datasets._typing import TablePreview
 
@@ -41,7 +40,8 @@ class AnnDataDataset(LocalFileDataset):
         data.write_h5ad(path, **self._save_args)
 
     def preview(self, nrows: int = 5) -> TablePreview:
-        """Return the first rows of ``obs``, read without touching the matrix."""
+        """Return the first rows of ``obs`` without reading the matrix."""
+        import h5py
         from anndata.io import read_elem
 
         path = get_filepath_str(self._get_load_path(), self._protocol)

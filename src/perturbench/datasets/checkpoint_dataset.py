@@ -26,7 +26,7 @@ class CheckpointDataset(LocalFileDataset):
         torch.save(data, path, **self._save_args)
 
     def preview(self) -> JSONPreview:
-        """Return what the checkpoint is of, without its weights."""
+        """Return the model, provenance, epoch and size of the checkpoint, without its weights."""
         import json
 
         checkpoint = self.load()

@@ -1,4 +1,4 @@
-"""The frame of a versioned single-file dataset on any fsspec filesystem."""
+"""``LocalFileDataset``: base class of versioned datasets of one file, on any fsspec filesystem."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from perturbench.files import atomic_path
 
 
 class LocalFileDataset(AbstractVersionedDataset[Any, Any]):
-    """A dataset whose library reads and writes local paths only; remote files go through a temporary copy."""
+    """Base class of datasets whose library reads and writes local paths; remote files go through a temporary copy."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class LocalFileDataset(AbstractVersionedDataset[Any, Any]):
             return self._read(local)
 
     def save(self, data: Any) -> None:
-        """Write the file, whole or not at all."""
+        """Write the whole file or leave the old one."""
         path = get_filepath_str(self._get_save_path(), self._protocol)
         if self._protocol == "file":
             with atomic_path(path) as partial:

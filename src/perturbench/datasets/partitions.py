@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class OptionalPartitionedDataset(PartitionedDataset):
-    """A ``PartitionedDataset`` that loads an empty dict where there are no partitions, instead of failing."""
+    """A ``PartitionedDataset`` that loads an empty dict instead of failing if there are no partitions."""
 
     def load(self) -> dict[str, Callable[[], Any]]:
         """Return a loader for each partition."""

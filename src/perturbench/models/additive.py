@@ -26,7 +26,7 @@ class Additive(ClosedFormModel):
 
     def fit_pseudobulk(self, pseudobulk: Pseudobulk) -> None:
         """Store the effect of each single perturbation in each state, ``(n_states, n_perturbations, n_genes)``."""
-        shift, anywhere = pseudobulk.mean_response(self.states), pseudobulk.over_states()
+        shift, anywhere = pseudobulk.mean_response(self.states), pseudobulk.mean_effects()
         effects = np.empty((len(self.states), self.n_perturbations, self.n_genes), dtype=np.float32)
         for row, state in enumerate(self.states):
             for column, single in enumerate(self.training_record["perturbation_uniques"]):

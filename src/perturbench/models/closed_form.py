@@ -66,7 +66,7 @@ class ClosedFormModel(PerturbationModel):
     def on_fit_start(self) -> None:
         """Compute the model."""
         datamodule = self.trainer.datamodule  # type: ignore[attr-defined]
-        self.fit_pseudobulk(Pseudobulk.of(datamodule.adata, datamodule.groups, datamodule.rows["train"]))
+        self.fit_pseudobulk(Pseudobulk.from_adata(datamodule.adata, datamodule.groups, datamodule.rows["train"]))
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor | None:
         """Do nothing: there is nothing to train."""

@@ -27,7 +27,7 @@ class PerturbationMean(ClosedFormModel):
 
     def fit_pseudobulk(self, pseudobulk: Pseudobulk) -> None:
         """Store the multi-hot code and the mean effect of each training perturbation."""
-        effects = pseudobulk.over_states()
+        effects = pseudobulk.mean_effects()
         self.learn(
             conditions=multi_hot(list(effects), self.training_record),  # type: ignore[arg-type]
             effects=np.array(list(effects.values())),

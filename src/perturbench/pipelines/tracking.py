@@ -1,15 +1,115 @@
-"""Lightning and Optuna inside the MLflow run of a Kedro session."""
+"""One MLflow run per Kedro run: its parameters, Lightning's curves, Optuna's trials and the models' scores.
+
+MLflow takes seconds to import, so it is imported when a run is started and nowhere else.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import json
+import re
 import sys
 from typing import TYPE_CHECKING, Any
+
+from pydantic import ConfigDict
+
+from perturbench.config.sections import Section
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import pandas as pd
     from lightning.pytorch.loggers import MLFlowLogger
+
+_BATCH = 100  # most parameters that MLflow takes at once
+#: Mappings whose keys are the user's values, such as renamed drugs or names of files: no names for MLflow.
+_FREE_MAPPINGS = (".rename", ".published", ".perturbations_per_state")
+
+
+class TrackingConfig(Section):
+    """Where MLflow keeps runs, and their name: ``mlflow.yml``."""
+
+    model_config = ConfigDict(title="mlflow.yml")  # what a validation error is headed with
+
+    tracking_uri: str
+    artifacts: str | None = None
+    experiment: str
+    run_name: str
+
+
+class RunTracker:
+    """The MLflow run of one Kedro run, started when there is something to keep; parameters are remembered until then.
+
+    Parameters
+    ----------
+    config
+        Store, experiment and name of the run.
+    tags
+        Tags of the run, such as the pipelines and the environment.
+    """
+
+    def __init__(self, config: TrackingConfig, tags: dict[str, str]) -> None:
+        self._config = config
+        self._tags = tags
+        self._run_id: str | None = None
+        self._params: dict[str, Any] = {}
+        self._n_logged = 0
+
+    @property
+    def started(self) -> bool:
+        """Whether there is a run to log to."""
+        return self._run_id is not None
+
+    def start(self) -> None:
+        """Start the run, unless it is there already, and log the parameters so far.
+
+        If the caller has an active run, as in a notebook, this one is its child.
+        """
+        if self.started:
+            return
+        import mlflow
+
+        parent = mlflow.active_run()
+        run = mlflow.start_run(
+            run_name=self._config.run_name,
+            experiment_id=_experiment_id(self._config) if parent is None else parent.info.experiment_id,
+            nested=True,
+            tags=self._tags,
+        )
+        self._run_id = run.info.run_id
+        self._log_new_params()
+
+    def log_params(self, params: dict[str, Any]) -> None:
+        """Log parameters; a section becomes one flat name per value, such as ``trainer.max_epochs``."""
+        for name, value in params.items():
+            for flat_name, flat_value in _flatten(name, _plain(value)):
+                self._params.setdefault(flat_name, flat_value)
+        if self.started:
+            self._log_new_params()
+
+    def log_leaderboard(self, leaderboard: pd.DataFrame) -> None:
+        """Log each model's mean scores as metrics named ``<model>/<metric>``, if the run has started."""
+        for row in leaderboard.to_dict("records") if self.started else ():
+            model = _mlflow_name(row.pop("model"))
+            log_metrics({f"{model}/{k}": v for k, v in row.items() if isinstance(v, float) and v == v})
+
+    def end(self, status: str) -> None:
+        """End the run, and its children that are still open, as ``FINISHED`` or ``FAILED``."""
+        while self.started:
+            import mlflow
+
+            active = mlflow.active_run()
+            mlflow.end_run(status)
+            if active is None or active.info.run_id == self._run_id:
+                self._run_id = None
+
+    def _log_new_params(self) -> None:
+        import mlflow
+
+        new = list(self._params.items())[self._n_logged :]
+        for start in range(0, len(new), _BATCH):
+            mlflow.log_params(dict(new[start : start + _BATCH]))
+        self._n_logged = len(self._params)
 
 
 def lightning_logger() -> MLFlowLogger | bool:
@@ -27,12 +127,13 @@ def lightning_logger() -> MLFlowLogger | bool:
 @contextlib.contextmanager
 def child_run(name: str, params: dict[str, Any]) -> Iterator[None]:
     """Open a run inside the active one and log its parameters; do nothing without an active run."""
-    if _active_run() is None:
+    parent = _active_run()
+    if parent is None:
         yield
         return
     import mlflow
 
-    with mlflow.start_run(run_name=name, nested=True):
+    with mlflow.start_run(run_name=name, experiment_id=parent.info.experiment_id, nested=True):
         mlflow.log_params(params)
         yield
 
@@ -45,7 +146,32 @@ def log_metrics(metrics: dict[str, float]) -> None:
         mlflow.log_metrics(metrics)
 
 
+def _experiment_id(config: TrackingConfig) -> str:
+    """Return the identifier of the experiment in the store of ``mlflow.yml``; create it if it is not there."""
+    import mlflow
+
+    mlflow.set_tracking_uri(config.tracking_uri)
+    # Creation also fails if another process creates it at this moment; other failures come back from the next line.
+    with contextlib.suppress(mlflow.MlflowException):
+        return mlflow.create_experiment(config.experiment, artifact_location=config.artifacts)
+    return mlflow.get_experiment_by_name(config.experiment).experiment_id
+
+
 def _active_run() -> Any:
-    # Without tracking nobody has imported mlflow, and its import takes seconds.
+    # Unless a run was started, nobody has imported mlflow, and its import takes seconds.
     mlflow = sys.modules.get("mlflow")
     return mlflow.active_run() if mlflow else None
+
+
+def _plain(value: Any) -> Any:
+    return value.model_dump(mode="json") if hasattr(value, "model_dump") else value
+
+
+def _flatten(prefix: str, value: Any) -> list[tuple[str, Any]]:
+    if not isinstance(value, dict) or prefix.endswith(_FREE_MAPPINGS):
+        return [(_mlflow_name(prefix), json.dumps(value) if isinstance(value, dict) else value)]
+    return [pair for key, item in value.items() for pair in _flatten(f"{prefix}.{key}", item)]
+
+
+def _mlflow_name(name: str) -> str:
+    return re.sub(r"[^\w.\- /]", "_", name, flags=re.ASCII)[:250]

@@ -1,4 +1,4 @@
-"""From raw counts to what models train on: normalisation, gene selection, cell embeddings."""
+"""Preprocessing of raw counts for training: normalisation, gene selection and cell embeddings."""
 
 import lazy_loader as lazy
 

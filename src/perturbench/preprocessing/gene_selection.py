@@ -1,4 +1,7 @@
-"""Highly variable and differentially expressed genes, from sums over blocks of cells: no matrix is held whole."""
+"""Selection of highly variable and differentially expressed genes, from sums over blocks of cells.
+
+scanpy selects the same genes, but needs the whole matrix in memory.
+"""
 
 from __future__ import annotations
 
@@ -15,24 +18,25 @@ if TYPE_CHECKING:
 
 
 class HighlyVariable:
-    """Genes that vary more between cells than others of the same mean, as scanpy's ``seurat_v3`` with batches.
+    """Select the most variable genes, as scanpy does with ``flavor="seurat_v3"`` and a ``batch_key``.
 
-    A gene's variance is standardised by what a loess of all genes expects at its mean, counts beyond the square root of
-    the number of cells clipped (Stuart et al. 2019, doi 10.1016/j.cell.2019.05.031). Ranks are medians over batches.
+    A loess fit over all genes gives the variance expected at the mean of a gene. Counts are standardised with it,
+    clipped at the square root of the number of cells, and genes are ranked by the variance that remains (Stuart et al.
+    2019, doi 10.1016/j.cell.2019.05.031). The rank of a gene is its median over batches.
 
     Parameters
     ----------
     sums
-        Sums and squares of the counts per batch, of all genes.
+        Sums of counts and of squared counts per batch, over all genes.
     genes
-        Which of them are compared.
+        Mask of the genes to choose from, ``(n_all_genes,)``.
     batches
-        Batch of each cell, ``(n_cells,)``; -1 for cells that genes are not selected on.
+        Batch of each cell, ``(n_cells,)``; -1 for cells that must not influence the selection.
 
     Raises
     ------
     ValueError
-        If the loess cannot be fitted: too few genes vary in a batch.
+        If the loess cannot be fitted because too few genes vary in a batch.
     """
 
     def __init__(self, sums: GroupSums, genes: np.ndarray, batches: np.ndarray) -> None:
@@ -44,40 +48,44 @@ class HighlyVariable:
         self._clipped = GroupSums(*self._means.shape, squares=True)
 
     def add(self, counts: sp.csr_matrix, rows: slice) -> None:
-        """Add the counts of some rows, ``(n_rows, n_genes)``."""
+        """Add a block of counts, ``(n_rows, n_genes)``, of the cells in ``rows``."""
         batches = self._batches[rows]
+        # Zeros are never clipped, so that it is enough to look at the stored values.
         limits = self._limits[np.repeat(batches, np.diff(counts.indptr)), counts.indices]
         clipped = np.minimum(counts.data, limits)
         self._clipped.add(sp.csr_matrix((clipped, counts.indices, counts.indptr), counts.shape), batches)
 
-    def chosen(self, n_top_genes: int) -> np.ndarray:
-        """Return which genes are among the most variable, ``(n_genes,)``."""
+    def select(self, n_top_genes: int) -> np.ndarray:
+        """Return a mask of the ``n_top_genes`` most variable genes, ``(n_genes,)``."""
         sums, squares = self._clipped.sums, self._clipped.squares
+        # The sum of squared deviations of the clipped counts from the mean of the unclipped ones, as in scanpy.
         deviations = self._n_cells * self._means**2 + squares - 2 * sums * self._means
         variances = 1 / ((self._n_cells - 1) * self._std**2) * deviations
         ranks = np.argsort(np.argsort(-variances, axis=1), axis=1).astype(float)
         ranks[ranks >= n_top_genes] = np.nan
-        table = pd.DataFrame({"rank": pd.DataFrame(ranks).median(), "few": np.isnan(ranks).sum(axis=0)})
+        # Genes of equal median rank are ordered by the number of batches in which they are not among the top genes.
+        table = pd.DataFrame({"rank": pd.DataFrame(ranks).median(), "n_missed": np.isnan(ranks).sum(axis=0)})
         mask = np.zeros(ranks.shape[1], dtype=bool)
-        mask[table.sort_values(["rank", "few"]).index[:n_top_genes]] = True
+        mask[table.sort_values(["rank", "n_missed"]).index[:n_top_genes]] = True
         return mask
 
 
 class DifferentiallyExpressed:
-    """Genes that differ most between a perturbation and the controls of its state, by |score| of Welch's t-test.
+    """Select the genes that differ most between a perturbation and the controls of its state, by Welch's t-test.
 
     Parameters
     ----------
     groups
-        State and perturbation of each cell.
+        States and perturbations of all cells.
     fit
-        Whether genes are selected on a cell, ``(n_cells,)``.
+        Mask of the cells that genes are selected on, ``(n_cells,)``.
     n_genes
         Number of genes.
     """
 
     def __init__(self, groups: Groups, fit: np.ndarray, n_genes: int) -> None:
         pairs = groups.state_codes * len(groups.conditions) + groups.condition_codes
+        # Pairs of one cell have no variance to test with, and a state is tested only if it has both kinds of cells.
         found, n_cells = np.unique(pairs[fit], return_counts=True)
         states, conditions = np.divmod(found[n_cells > 1], len(groups.conditions))
         is_control = conditions == (-1 if groups.control_code is None else groups.control_code)
@@ -88,11 +96,11 @@ class DifferentiallyExpressed:
         self._sums = GroupSums(len(self._states), n_genes, squares=True)
 
     def add(self, expression: sp.csr_matrix, rows: slice) -> None:
-        """Add the log-normalised expression of some rows, ``(n_rows, n_genes)``."""
+        """Add a block of log-normalised expression, ``(n_rows, n_genes)``, of the cells in ``rows``."""
         self._sums.add(expression, self._codes[rows])
 
-    def chosen(self, n_de_genes: int) -> np.ndarray:
-        """Return which genes are among the ``n_de_genes`` of any perturbation and state, ``(n_genes,)``."""
+    def select(self, n_de_genes: int) -> np.ndarray:
+        """Return a mask of the genes with the ``n_de_genes`` largest absolute score of any pair, ``(n_genes,)``."""
         n_genes, n_cells = self._sums.sums.shape[1], self._sums.counts
         n_top = min(n_de_genes, n_genes)
         mask = np.zeros(n_genes, dtype=bool)
@@ -103,14 +111,14 @@ class DifferentiallyExpressed:
             with np.errstate(invalid="ignore", divide="ignore"):
                 error = np.sqrt(variance / n_cells[tested] + control_variance / n_cells[control])
                 scores = np.abs(mean - control_mean) / error
-            # Genes without any variance, as in scanpy.
+            # Genes without variance in both groups get no score; scanpy sets it to 0, too.
             scores[np.isnan(scores)] = 0
             mask[np.argpartition(scores, -n_top)[-n_top:]] = True
         return mask
 
 
 def _expected_std(means: np.ndarray, variances: np.ndarray) -> np.ndarray:
-    """Return the standard deviation that genes of these means have, ``(n_genes,)``; 1 for constant genes."""
+    """Return the standard deviation expected at the mean of each gene, ``(n_genes,)``; 1 for constant genes."""
     from skmisc.loess import loess
 
     varies = variances > 0

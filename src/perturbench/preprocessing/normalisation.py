@@ -1,4 +1,4 @@
-"""Counts in blocks of cells, and their log-normalisation."""
+"""Reading of counts in blocks of cells, and their log-normalisation."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import scipy.sparse as sp
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: Cells per block; what is computed of a block takes several times its memory.
+#: Cells per block. Small, because the intermediate results of a block take several times its memory.
 _ROWS = 4096
 
 
 def count_blocks(x: Any, genes: np.ndarray | None = None) -> Iterator[tuple[slice, sp.csr_matrix]]:
-    """Yield slices of rows and their counts, CSR float32, so that a backed matrix is never read whole.
+    """Yield slices of rows and their counts as CSR float32, so that a backed matrix is never read whole.
 
     Parameters
     ----------
     x
-        ``(n_cells, n_genes)``; sparse, dense or backed.
+        Counts, ``(n_cells, n_genes)``; sparse, dense or backed by a file.
     genes
-        Which genes to yield, ``(n_genes,)``; all if not given.
+        Mask of the genes to read, ``(n_genes,)``; by default, all genes.
     """
     for start in range(0, x.shape[0], _ROWS):
         rows = slice(start, min(start + _ROWS, x.shape[0]))
@@ -30,17 +30,30 @@ def count_blocks(x: Any, genes: np.ndarray | None = None) -> Iterator[tuple[slic
         yield rows, counts if genes is None or genes.all() else counts[:, np.flatnonzero(genes)]
 
 
-def depths_of(counts: sp.csr_matrix) -> np.ndarray:
-    """Return the counts of each cell, ``(n_cells,)`` float32."""
+def total_counts(counts: sp.csr_matrix) -> np.ndarray:
+    """Return the total count of each cell, ``(n_cells,)`` float32."""
+    # Summed in float64 and rounded once: sums in float32 would depend on the order of the genes.
     return (counts @ np.ones(counts.shape[1])).astype(np.float32)
 
 
-def log_normalised(counts: sp.csr_matrix, depths: np.ndarray, target_sum: float) -> sp.csr_matrix:
-    """Return what scanpy's ``normalize_total`` and ``log1p`` make of counts, CSR float32.
+def log_normalise(counts: sp.csr_matrix, totals: np.ndarray, target_sum: float) -> sp.csr_matrix:
+    """Log-normalise counts as scanpy's ``normalize_total`` and ``log1p`` do.
 
-    The depths ``(n_cells,)`` may count more genes than are given.
+    Parameters
+    ----------
+    counts
+        Raw counts, ``(n_cells, n_genes)``.
+    totals
+        Total count of each cell, ``(n_cells,)``. It may include genes that are not in ``counts``.
+    target_sum
+        Total count of each cell after normalisation.
+
+    Returns
+    -------
+    CSR float32, ``(n_cells, n_genes)``.
     """
-    values = np.repeat(depths / np.float32(target_sum), np.diff(counts.indptr))
+    # One array, changed in place: a large data set has no room for intermediate results.
+    values = np.repeat(totals / np.float32(target_sum), np.diff(counts.indptr))
     np.divide(counts.data, values, out=values)
     np.log1p(values, out=values)
     return sp.csr_matrix((values, counts.indices.copy(), counts.indptr.copy()), counts.shape)

@@ -13,16 +13,16 @@ class PreprocessingSettings(Parameters):
     Attributes
     ----------
     min_cells
-        Genes with counts in fewer cells than this are dropped.
+        Smallest number of cells that must express a gene.
     target_sum
-        Counts per cell after normalisation.
+        Total count of each cell after normalisation.
     n_top_genes
-        Number of highly variable genes to keep.
+        Number of highly variable genes to select.
     n_de_genes
-        Number of differentially expressed genes to keep per perturbation and state, ranked by ``|score|`` of scanpy's
-        t-test.
+        Number of differentially expressed genes to select per perturbation and state, by the absolute score of
+        scanpy's t-test.
     keep_perturbed_genes
-        Whether genes that are perturbed are kept.
+        Whether to select genes that are perturbed.
     """
 
     min_cells: int = Field(10, ge=0)

@@ -24,7 +24,7 @@ from perturbench.training.checkpoints import read_checkpoint
 from perturbench.training.saving import CheckpointWriter, KeepBest, SaveLatest
 from perturbench.training.settings import TrainingSettings
 from perturbench.training.steps import prepare_steps
-from perturbench.training.trainer import explain_device_errors, quiet_lightning
+from perturbench.training.trainer import explain_device_errors, fast_arithmetic, quiet_lightning
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -97,7 +97,7 @@ def fit(
             own += [SaveLatest(folder, writer)]
             own += [] if interactive else [LogLosses(settings.log_every_n_epochs)]
         L.seed_everything(seed, workers=True, verbose=False)
-        with quiet_lightning(), explain_device_errors(settings.accelerator):
+        with quiet_lightning(), fast_arithmetic(), explain_device_errors(settings.accelerator):
             trainer = L.Trainer(
                 accelerator=settings.accelerator,
                 devices=1 if model.closed_form else settings.devices,

@@ -45,6 +45,22 @@ def explain_device_errors(accelerator: str) -> Iterator[None]:
 
 
 @contextmanager
+def fast_arithmetic() -> Iterator[None]:
+    """Multiply float32 matrices in TF32 on a CUDA device, and do not fill new memory with NaN.
+
+    Deterministic algorithms, which a training asks for, would otherwise fill every new tensor before it is written.
+    """
+    precision, filled = torch.get_float32_matmul_precision(), torch.utils.deterministic.fill_uninitialized_memory
+    torch.set_float32_matmul_precision("high")
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(precision)
+        torch.utils.deterministic.fill_uninitialized_memory = filled
+
+
+@contextmanager
 def quiet_lightning() -> Iterator[None]:
     """Leave out Lightning's hints about devices and loaders; warnings about anything else stay."""
     levels = {name: logging.getLogger(name).level for name in _HINTS}

@@ -1,4 +1,4 @@
-"""Gathering cells: the values asked for, in whatever form the matrix comes and wherever it is held."""
+"""Gathered cells have the right values for every format of the matrix, in main memory and on a device."""
 
 import anndata as ad
 import numpy as np
@@ -14,14 +14,14 @@ ROWS = np.array([5, 0, 22, 5, 11, 3])
 
 @pytest.fixture
 def values():
-    """Counts with many zeros; cells 0 and 11 have none but zeros."""
+    """Counts with many zeros; cells 0 and 11 have only zeros."""
     x = np.random.default_rng(0).poisson(0.7, (N_CELLS, N_GENES))
     x[[0, 11]] = 0
     return x
 
 
 def unsorted(x):
-    """The same cells with the genes of each in descending order."""
+    """Return the same cells with the genes of each cell in descending order."""
     csr = sp.csr_matrix(x)
     for start, end in zip(csr.indptr[:-1], csr.indptr[1:], strict=True):
         csr.indices[start:end], csr.data[start:end] = csr.indices[start:end][::-1], csr.data[start:end][::-1].copy()
@@ -30,7 +30,7 @@ def unsorted(x):
 
 
 def in_two_halves(x):
-    """The same cells with every entry stored as two that add up."""
+    """Return the same cells with every entry stored as two entries that add up to it."""
     csr = sp.csr_matrix(x.astype(np.float32))
     return sp.csr_matrix((np.repeat(csr.data / 2, 2), np.repeat(csr.indices, 2), csr.indptr * 2), shape=csr.shape)
 
@@ -87,7 +87,7 @@ def matrix(request, values, tmp_path):
 
 
 @pytest.mark.parametrize("rows", [ROWS, ROWS[:1], ROWS[:0], np.arange(N_CELLS)], ids=["some", "one", "none", "all"])
-def test_rows_are_the_cells_asked_for_in_either_place(matrix, values, rows):
+def test_rows_are_the_requested_cells_in_memory_and_on_a_device(matrix, values, rows):
     expected = torch.from_numpy(values.astype(np.float32)[rows])
     host = matrix.rows(rows)
     assert host.dtype == torch.float32
@@ -106,14 +106,14 @@ def test_batches_can_be_written_to(matrix, values):
         assert torch.equal(matrix.rows(ROWS), torch.from_numpy(values.astype(np.float32)[ROWS]))
 
 
-def test_placing_in_several_blocks(values, monkeypatch):
+def test_cells_are_placed_in_several_blocks(values, monkeypatch):
     monkeypatch.setattr("perturbench.data.loading.cell_matrix._ROWS", 5)
     matrix = CellMatrix(ad.AnnData(sp.csr_matrix(values)))
     matrix.place(torch.device("cpu"))
     assert torch.equal(matrix.rows(np.arange(N_CELLS)), torch.from_numpy(values.astype(np.float32)))
 
 
-def test_place_and_back(values):
+def test_cells_are_placed_and_removed_again(values):
     matrix = CellMatrix(ad.AnnData(sp.csr_matrix(values)))
     assert matrix.device is None
     matrix.place(torch.device("cpu"))

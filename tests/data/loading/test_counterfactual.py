@@ -36,7 +36,7 @@ def expression(adata, names):
     return torch.from_numpy(adata[list(names)].X.toarray())
 
 
-def test_every_control_under_every_perturbation_of_its_state():
+def test_each_control_cell_is_under_each_perturbation_of_its_state():
     adata = cells()
     dataset, _ = Counterfactual.from_anndata(adata, *ARGUMENTS)
     assert dataset.pairs == [(("s1",), "A"), (("s2",), "A"), (("s2",), "A+B")]
@@ -49,7 +49,7 @@ def test_every_control_under_every_perturbation_of_its_state():
     assert torch.equal(batch.controls, expression(adata, batch.ids))
 
 
-def test_no_answer_is_given_away():
+def test_observed_expression_is_not_in_the_batch():
     for dataset, _ in (
         Counterfactual.from_anndata(cells(), *ARGUMENTS),
         CounterfactualWithReference.from_anndata(cells(), *ARGUMENTS),
@@ -58,7 +58,7 @@ def test_no_answer_is_given_away():
         assert dataset[0].gene_expression is None
 
 
-def test_example_by_int_is_readable():
+def test_integer_returns_one_cell_with_names():
     adata = cells()
     dataset, _ = Counterfactual.from_anndata(adata, *ARGUMENTS, embedding_key="E")
     example = dataset[6]
@@ -73,7 +73,7 @@ def test_example_by_int_is_readable():
 
 
 @pytest.mark.parametrize("key", [np.array([7, 0, 2]), [7, 0, 2], BatchIndex(np.array([7, 0, 2]), 5)])
-def test_batch_keeps_the_order_asked_for(key):
+def test_batch_keeps_the_requested_order(key):
     batch = Counterfactual.from_anndata(cells(), *ARGUMENTS)[0][key]
     assert batch.ids.tolist() == ["c4", "c0", "c2"]
     assert batch.groups.tolist() == [2, 0, 1]
@@ -86,7 +86,7 @@ def test_negative_positions_count_from_the_end():
     assert batch.groups.tolist() == [2, 0]
 
 
-def test_mask_chooses_positions():
+def test_mask_selects_positions():
     dataset, _ = Counterfactual.from_anndata(cells(), *ARGUMENTS)
     assert dataset[np.arange(8) % 3 == 2].ids.tolist() == ["c2", "c2"]
 
@@ -103,9 +103,9 @@ def test_one_cell_batch():
     assert batch.perturbations.tolist() == [[1, 0]]
 
 
-def test_wanted_pairs_keep_their_order_and_get_their_one_name():
-    wanted = [(("s1",), "B + A"), (["s2"], "B")]
-    dataset, _ = Counterfactual.from_anndata(cells(), *ARGUMENTS, desired=wanted)
+def test_requested_pairs_keep_their_order_and_get_canonical_names():
+    queries = [(("s1",), "B + A"), (["s2"], "B")]
+    dataset, _ = Counterfactual.from_anndata(cells(), *ARGUMENTS, desired=queries)
     assert dataset.pairs == [(("s1",), "A+B"), (("s2",), "B")]
     assert dataset[:].perturbations.tolist() == [[1, 1]] * 2 + [[0, 1]] * 3
 
@@ -144,7 +144,7 @@ def test_five_covariates():
     )
 
 
-def test_max_control_cells_bounds_each_state():
+def test_max_control_cells_limits_each_state():
     dataset, _ = Counterfactual.from_anndata(cells(), *ARGUMENTS, max_control_cells=2, seed=1)
     batch = dataset[:]
     assert batch.groups.tolist() == [0, 0, 1, 1, 2, 2]
@@ -153,11 +153,11 @@ def test_max_control_cells_bounds_each_state():
     assert set(batch.ids[2:4]) < set(CONTROLS["s2"])
     again, _ = Counterfactual.from_anndata(cells(), *ARGUMENTS, max_control_cells=2, seed=1)
     assert again[:].ids.tolist() == batch.ids.tolist()
-    chosen = {
+    samples = {
         tuple(Counterfactual.from_anndata(cells(), *ARGUMENTS, max_control_cells=2, seed=seed)[0][2:4].ids)
         for seed in range(20)
     }
-    assert len(chosen) == 3
+    assert len(samples) == 3
 
 
 def test_reference_rows_are_the_pairs_and_the_controls_of_their_states():
@@ -165,17 +165,19 @@ def test_reference_rows_are_the_pairs_and_the_controls_of_their_states():
     assert list(cells().obs_names[dataset.reference_rows]) == ["c2", "b0", "c3", "c4"]
 
 
-def test_a_pair_wanted_twice_is_observed():
-    wanted = [(("s2",), "A+B"), (("s2",), "B+A")]
-    dataset, _ = CounterfactualWithReference.from_anndata(cells(), *ARGUMENTS, desired=wanted)
+def test_pair_requested_twice_is_observed():
+    queries = [(("s2",), "A+B"), (("s2",), "B+A")]
+    dataset, _ = CounterfactualWithReference.from_anndata(cells(), *ARGUMENTS, desired=queries)
     assert list(cells().obs_names[dataset.reference_rows]) == ["c2", "b0", "c3", "c4"]
 
 
 def test_unobserved_pair_has_no_reference():
-    wanted = [(("s1",), "A"), (("s1",), "A+B")]
-    with pytest.raises(PerturbenchError, match=r"no observed cells of 1 wanted pairs: A\+B in \(s1\)"):
-        CounterfactualWithReference.from_anndata(cells(), *ARGUMENTS, desired=wanted)
-    assert len(Counterfactual.from_anndata(cells(), *ARGUMENTS, desired=wanted)[0]) == 4
+    queries = [(("s1",), "A"), (("s1",), "A+B")]
+    with pytest.raises(
+        PerturbenchError, match=r"1 requested pairs have no observed cells: A\+B in \(s1\); use Counterfactual"
+    ):
+        CounterfactualWithReference.from_anndata(cells(), *ARGUMENTS, desired=queries)
+    assert len(Counterfactual.from_anndata(cells(), *ARGUMENTS, desired=queries)[0]) == 4
 
 
 def test_no_control_value():
@@ -192,12 +194,15 @@ def test_state_without_controls_is_named():
 
 
 def test_unknown_state():
-    with pytest.raises(PerturbenchError, match=r"no cells of the state of 1 wanted pairs: A in \(s9\).*s1.*s2"):
+    with pytest.raises(
+        PerturbenchError,
+        match=r"1 requested pairs are in states that the data does not have: A in \(s9\); states are: \(s1\), \(s2\)",
+    ):
         Counterfactual.from_anndata(cells(), *ARGUMENTS, desired=[(("s9",), "A"), (("s1",), "A")])
 
 
-def test_nothing_wanted():
-    with pytest.raises(PerturbenchError, match=r"no \(state, perturbation\) pair is wanted"):
+def test_no_pair_requested():
+    with pytest.raises(PerturbenchError, match=r"no \(state, perturbation\) pair is requested"):
         Counterfactual.from_anndata(cells(), *ARGUMENTS, desired=[])
 
 
@@ -212,5 +217,5 @@ def test_unknown_perturbation_with_a_given_context():
 
 
 def test_missing_embedding():
-    with pytest.raises(PerturbenchError, match="embedding 'X_pca' is not in obsm; there are: E"):
+    with pytest.raises(PerturbenchError, match="embedding 'X_pca' is not in obsm; obsm has: E"):
         Counterfactual.from_anndata(cells(), *ARGUMENTS, embedding_key="X_pca")

@@ -8,13 +8,13 @@ from perturbench.errors import PerturbenchError
 SIZES = {"n_cells": 60, "n_genes": 5, "n_states": 1, "n_singles": 3, "n_doubles": 0}
 
 
-def test_file_that_is_there(tmp_path):
+def test_existing_file(tmp_path):
     (tmp_path / "raw.h5ad").touch()
     assert obtain("file", tmp_path / "raw.h5ad", {}, "") == tmp_path / "raw.h5ad"
 
 
 def test_missing_file_says_how_to_get_it(tmp_path):
-    with pytest.raises(PerturbenchError, match=r"absent\.h5ad' is not there\. Ask the neighbour for it\."):
+    with pytest.raises(PerturbenchError, match=r"absent\.h5ad' does not exist\. Ask the neighbour for it\."):
         obtain("file", tmp_path / "absent.h5ad", {}, "Ask the neighbour for it.")
 
 
@@ -43,7 +43,7 @@ def test_simulation_overwrites_simulations_only(tmp_path):
     ad.AnnData(np.ones((2, 2)), uns={"perturbench": {"parameters": "x"}}).write_h5ad(path)
     for other in (path.read_bytes(), b"a,table\n1,2\n"):
         path.write_bytes(other)
-        with pytest.raises(PerturbenchError, match="is there and is not a simulation; it is not overwritten"):
+        with pytest.raises(PerturbenchError, match="exists and is not a simulation, so it is not overwritten"):
             obtain("simulation", path, SIZES, "")
         assert path.read_bytes() == other
 
@@ -52,7 +52,7 @@ def test_folder_of_files(tmp_path):
     assert obtain("file", tmp_path, {}, "") == tmp_path
 
 
-def test_file_that_is_no_h5ad(tmp_path):
+def test_file_that_is_not_h5ad(tmp_path):
     (tmp_path / "raw.h5ad").write_text("cell,gene\n")
-    with pytest.raises(PerturbenchError, match=r"raw\.h5ad' cannot be read as h5ad: "):
+    with pytest.raises(PerturbenchError, match=r"raw\.h5ad' cannot be read as an h5ad file: "):
         read_cells(tmp_path / "raw.h5ad")

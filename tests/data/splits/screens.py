@@ -1,4 +1,4 @@
-"""Screens to split, and what tests ask of their splits."""
+"""Screens to split, and helpers to check their splits."""
 
 import numpy as np
 import pandas as pd
@@ -19,12 +19,12 @@ def screen_obs(states=("s1", "s2", "s3"), singles=12, doubles=(), controls=9, ce
 
 
 def pairs_of(obs, split, part):
-    chosen = obs[(split == part).to_numpy() & (obs["condition"] != "control").to_numpy()]
-    return set(zip(chosen["cell_type"], chosen["condition"], strict=True))
+    selected = obs[(split == part).to_numpy() & (obs["condition"] != "control").to_numpy()]
+    return set(zip(selected["cell_type"], selected["condition"], strict=True))
 
 
 def by_hand(obs, **parts):
-    """Split with the given (state, perturbation) pairs in val and test; controls in turn."""
+    """Split with the given (state, perturbation) pairs in val and test; controls go to the parts in turn."""
     split = pd.Series("train", index=obs.index)
     for part, pairs in parts.items():
         split[[pair in pairs for pair in zip(obs["cell_type"], obs["condition"], strict=True)]] = part
@@ -48,7 +48,7 @@ def screens(draw):
 
 @st.composite
 def combination_screens(draw):
-    """Draw a screen of singles and doubles, where not everything is in every state and not every single is there."""
+    """Draw a screen of singles and doubles; not all are in every state, and some doubles lack a single."""
     n_states, n_singles = draw(st.integers(1, 3)), draw(st.integers(4, 10))
     rng = np.random.default_rng(draw(st.integers(0, 2**16)))
     singles = [f"P{i}" for i in range(n_singles)]
@@ -64,8 +64,8 @@ def singles_of(name):
     return frozenset(name.split("+"))
 
 
-def assert_sound(obs, split):
-    """What every split promises: nothing in two parts, none empty, controls in every part of every state."""
+def assert_valid(obs, split):
+    """Check what holds for every split: no pair in two parts, no empty part, controls in all states of all parts."""
     assert list(split.index) == list(obs.index)
     assert set(split.dropna()) == set(PARTS)
     parts = {part: pairs_of(obs, split, part) for part in PARTS}

@@ -46,16 +46,20 @@ class TestCheck:
         ):
             check_split(split, self.groups, strict=False)
 
-    def test_perturbation_that_training_never_saw(self):
+    def test_perturbation_that_training_does_not_have(self):
         split = self.split()
         split[(split == "train") & (self.obs["condition"] == "P00")] = np.nan
-        with pytest.raises(PerturbenchError, match=r"1 val pairs have perturbations .*never saw: P00 in \(s1\)"):
+        with pytest.raises(
+            PerturbenchError, match=r"1 val pairs have perturbations that training does not have: P00 in \(s1\)"
+        ):
             check_split(split, self.groups, strict=False)
 
-    def test_state_that_training_never_saw(self):
+    def test_state_that_training_does_not_have(self):
         split = self.split()
         split[(split == "train") & (self.obs["cell_type"] == "s3")] = np.nan
-        with pytest.raises(PerturbenchError, match=r"1 test pairs are of states .*never saw: P03 in \(s3\)"):
+        with pytest.raises(
+            PerturbenchError, match=r"1 test pairs are in states that training does not have: P03 in \(s3\)"
+        ):
             check_split(split, self.groups, strict=False)
 
     @pytest.mark.parametrize(("part", "state"), [("train", "s2"), ("val", "s2"), ("test", "s3")])
@@ -66,15 +70,15 @@ class TestCheck:
             check_split(split, self.groups, strict=False)
 
 
-def test_strict_asks_for_singles():
-    # X is in training, but only with P00: "perturbations that training never saw singly" are refused.
+def test_strict_requires_single_perturbations_in_training():
+    # X is in training, but only in the combination P00+X.
     obs = screen_obs(states=["k562"], singles=3, doubles=["P00+X", "P01+X", "P02+X"])
     split = by_hand(obs, val=[("k562", "P01+X")], test=[("k562", "P02+X")])
     with pytest.raises(PerturbenchError, match="X"):
         check_split(split, Groups.from_obs(obs, KEYS), strict=True)
 
 
-class TestPromisesOfMethods:
+class TestChecksOfMethods:
     obs = screen_obs(states=["k562"], singles=6, doubles=["P00+P01", "P02+P03", "P04+P05"])
     groups = Groups.from_obs(obs, KEYS)
 
@@ -84,31 +88,31 @@ class TestPromisesOfMethods:
     def test_unseen(self):
         good = self.split(["P00", "P00+P01"], ["P02", "P02+P03"])
         check_split(good, self.groups, method="unseen")
-        with pytest.raises(PerturbenchError, match="1 val pairs have perturbations that training never saw: P00"):
+        with pytest.raises(PerturbenchError, match="1 val pairs have perturbations that training does not have: P00"):
             check_split(self.split(["P00", "P00+P01"], ["P02+P03"]), self.groups, method="csv", strict=False)
 
     @pytest.mark.parametrize(
         ("val", "test", "message"),
         [
-            (["P00"], ["P02", "P02+P03"], "1 val pairs have perturbations that earlier parts saw: P00 in"),
-            (["P00", "P00+P01"], ["P02"], "1 test pairs have perturbations that earlier parts saw: P02 in"),
-            (["P00"], ["P00+P01"], "1 test pairs have perturbations that earlier parts saw"),
+            (["P00"], ["P02", "P02+P03"], "1 val pairs have no perturbation that earlier parts do not have: P00 in"),
+            (["P00", "P00+P01"], ["P02"], "1 test pairs have no perturbation that earlier parts do not have: P02 in"),
+            (["P00"], ["P00+P01"], "1 test pairs have no perturbation that earlier parts do not have"),
         ],
     )
-    def test_unseen_that_was_seen(self, val, test, message):
+    def test_unseen_perturbation_in_an_earlier_part(self, val, test, message):
         with pytest.raises(PerturbenchError, match=message):
             check_split(self.split(val, test), self.groups, method="unseen")
 
     def test_combine_inverse(self):
         check_split(self.split(["P00"], ["P02"]), self.groups, method="combine_inverse")
-        lonely = self.split(["P00"], ["P02", "P03"])
+        not_inferable = self.split(["P00"], ["P02", "P03"])
         with pytest.raises(PerturbenchError, match="2 test pairs have no double in training whose other single"):
-            check_split(lonely, self.groups, method="combine_inverse")
+            check_split(not_inferable, self.groups, method="combine_inverse")
 
-    def test_training_states_must_not_show_what_is_unseen(self):
+    def test_training_states_must_not_have_unseen_perturbations(self):
         obs = screen_obs()
         rules = SplitRules(states=[{"cell_type": "s1"}, {"cell_type": "s2"}], train_states="others")
-        with pytest.raises(PerturbenchError, match=r"earlier parts saw: .*leave splitter\.train_states empty"):
+        with pytest.raises(PerturbenchError, match=r"earlier parts do not have: .*leave splitter\.train_states empty"):
             split_cells(obs, KEYS, "unseen", rules, 0)
 
 
@@ -117,10 +121,13 @@ def test_table_of_checks():
     split = split_cells(obs, KEYS, "combine", SplitRules(max_heldout_fraction_per_covariate=0.5), 0)
     groups = Groups.from_obs(obs, KEYS)
     table = split_checks(split, groups).set_index("check")
-    alone = "training has the single perturbations of held-out combinations alone"
-    assert table["result"].drop(alone).eq("passed").all()
-    assert table.loc[alone].tolist() == ["reported", "2 of 2 held-out combinations have others"]
-    assert split_checks(split, groups, strict=True).set_index("check").loc[alone, "result"] == "refused"
+    on_their_own = "training has the single perturbations of held-out combinations on their own"
+    assert table["result"].drop(on_their_own).eq("passed").all()
+    assert table.loc[on_their_own].tolist() == [
+        "reported",
+        "2 of 2 held-out combinations have single perturbations that training lacks",
+    ]
+    assert split_checks(split, groups, strict=True).set_index("check").loc[on_their_own, "result"] == "refused"
     assert table.loc["every part has perturbed cells", "found"] == "train: 4 pairs, val: 1 pairs, test: 1 pairs"
 
     leaky = split.copy()

@@ -13,7 +13,7 @@ class TestCsv:
         return split_cells(self.obs, KEYS, "transfer", SplitRules(), 0)
 
     @pytest.mark.parametrize("header", [True, False])
-    def test_is_read_back(self, tmp_path, header):
+    def test_written_split_is_read_back(self, tmp_path, header):
         self.split().to_csv(tmp_path / "split.csv", header=header)
         assert read_split(tmp_path / "split.csv", self.obs, KEYS).equals(self.split())
 
@@ -46,7 +46,7 @@ class TestCsv:
 
     def test_unknown_cells(self, tmp_path):
         pd.concat([self.split(), pd.Series("train", index=["zed"])]).to_csv(tmp_path / "split.csv")
-        with pytest.raises(PerturbenchError, match=r"names 1 cells that the data does not have: zed; .*like 'c0'"):
+        with pytest.raises(PerturbenchError, match=r"names 1 cells that are not in the data: zed; .*like 'c0'"):
             read_split(tmp_path / "split.csv", self.obs, KEYS)
 
     @pytest.mark.parametrize("header", [True, False])
@@ -60,7 +60,7 @@ class TestCsv:
             read_split(tmp_path / "absent.csv", self.obs, KEYS)
 
     @pytest.mark.parametrize("text", ["", "c0\nc1\n"])
-    def test_file_that_is_no_table_of_two_columns(self, tmp_path, text):
+    def test_file_without_two_columns(self, tmp_path, text):
         (tmp_path / "split.csv").write_text(text)
         with pytest.raises(PerturbenchError, match=r"split\.csv"):
             read_split(tmp_path / "split.csv", self.obs, KEYS)

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.data.splits.screens import KEYS, assert_sound, combination_screens, pairs_of, screen_obs, screens, singles_of
+from tests.data.splits.screens import KEYS, assert_valid, combination_screens, pairs_of, screen_obs, screens, singles_of
 
 from perturbench.data.splits import (
     PARTS,
@@ -24,7 +24,7 @@ from perturbench.errors import PerturbenchError
     cap=st.sampled_from([None, 2, 3]),
     min_train=st.integers(1, 2),
 )
-def test_transfer_keeps_its_promises(obs, seed, m, f, cap, min_train):
+def test_transfer_follows_its_rules(obs, seed, m, f, cap, min_train):
     rules = SplitRules(
         max_heldout_covariates=m,
         max_heldout_fraction_per_covariate=f,
@@ -37,7 +37,7 @@ def test_transfer_keeps_its_promises(obs, seed, m, f, cap, min_train):
         # Perturbations may be in two states alone; with both kept in training, too little is left to hold out.
         assert min_train == 2
         return
-    train, val, test = assert_sound(obs, split).values()
+    train, val, test = assert_valid(obs, split).values()
     everything = train | val | test
     heldout = val | test
     for name, count in Counter(name for _, name in heldout).items():
@@ -86,7 +86,7 @@ def test_every_perturbation_is_held_out_for_some_seed(method):
     assert max(n.values()) < 6 * min(n.values())
 
 
-def test_number_of_states_held_out_of_is_uniform():
+def test_number_of_heldout_states_is_uniform():
     obs = screen_obs(states=[f"s{i}" for i in range(6)], singles=30, cells=1)
     counts = Counter()
     for seed in range(20):
@@ -117,13 +117,16 @@ def test_combination_of_unseen_perturbations_is_reported_or_refused(caplog):
     rules = {"max_heldout_fraction_per_covariate": 0.5}
     with caplog.at_level(logging.WARNING):
         split_cells(obs, KEYS, "combine", SplitRules(**rules), 0)
-    assert "have perturbations that training never saw" in caplog.text
+    assert "have single perturbations that training does not have on their own" in caplog.text
     assert "(unseen: " in caplog.text
-    with pytest.raises(PerturbenchError, match=r"have perturbations that training never saw alone: .*splitter\.strict"):
+    with pytest.raises(
+        PerturbenchError,
+        match=r"have single perturbations that training does not have on their own: .*splitter\.strict",
+    ):
         split_cells(obs, KEYS, "combine", SplitRules(**rules, strict=True), 0)
 
 
-def test_manual_holds_out_of_the_given_states_alone():
+def test_manual_holds_out_of_the_given_states_only():
     obs = screen_obs(singles=10)
     rules = SplitRules(max_heldout_fraction_per_covariate=0.7, heldout_states=[{"cell_type": "s2"}])
     split = split_cells(obs, KEYS, "manual", rules, 0)
@@ -137,7 +140,8 @@ def test_manual_of_every_state_would_leave_perturbations_unseen():
     rules = SplitRules(max_heldout_fraction_per_covariate=1.0, heldout_states=[{"cell_type": s} for s in ("s1", "s2")])
     obs = screen_obs(states=["s1", "s2"])
     with pytest.raises(
-        PerturbenchError, match=r"no perturbation can be held out of state \(s[12]\): of its 12, 12 would stay"
+        PerturbenchError,
+        match=r"no perturbation can be held out of state \(s[12]\): of its 12 perturbations, 12 would be in training",
     ):
         split_cells(obs, KEYS, "manual", rules, 0)
 
@@ -169,14 +173,14 @@ def test_transfer_reaches_f_when_it_can():
 
 @settings(max_examples=100, deadline=None)
 @given(obs=combination_screens(), seed=st.integers(0, 2**31), f=st.sampled_from([0.3, 0.5, 0.8]))
-def test_combine_keeps_its_promises(obs, seed, f):
+def test_combine_follows_its_rules(obs, seed, f):
     rules = SplitRules(max_heldout_fraction_per_covariate=f)
     try:
         split = split_cells(obs, KEYS, "combine", rules, seed)
     except PerturbenchError as error:
         assert re.search("holds nothing out|part of the split has no perturbed cells|needs combinations", str(error))
         return
-    train, val, test = assert_sound(obs, split).values()
+    train, val, test = assert_valid(obs, split).values()
     assert all("+" in name for _, name in val | test)
     for state in obs["cell_type"].unique():
         doubles = {pair for pair in train | val | test if pair[0] == state and "+" in pair[1]}
@@ -185,17 +189,17 @@ def test_combine_keeps_its_promises(obs, seed, f):
 
 @settings(max_examples=100, deadline=None)
 @given(obs=combination_screens(), seed=st.integers(0, 2**31), f=st.sampled_from([0.3, 0.5, 1.0]))
-def test_combine_inverse_keeps_its_promises(obs, seed, f):
+def test_combine_inverse_follows_its_rules(obs, seed, f):
     rules = SplitRules(max_heldout_fraction_per_covariate=f)
     try:
         split = split_cells(obs, KEYS, "combine_inverse", rules, seed)
     except PerturbenchError as error:
         assert re.search("holds nothing out|part of the split has no perturbed cells|needs doubles", str(error))
         return
-    train, val, test = assert_sound(obs, split).values()
+    train, val, test = assert_valid(obs, split).values()
     assert not any("+" in name for _, name in val | test), "doubles stay in training"
 
-    def is_told_of(single, state, out):
+    def can_be_inferred(single, state, out):
         doubles = [singles_of(name) for where, name in train if where == state and "+" in name]
         return any(single in double and not out & (double - {single}) for double in doubles)
 
@@ -203,25 +207,27 @@ def test_combine_inverse_keeps_its_promises(obs, seed, f):
         there = {name for where, name in train | val | test if where == state and "+" not in name}
         absent = {f"P{i}" for i in range(10)} - there
         out = {name for where, name in val | test if where == state}
-        assert all(is_told_of(single, state, absent | out) for single in out)
-        candidates = {single for single in there if is_told_of(single, state, absent)}
+        assert all(can_be_inferred(single, state, absent | out) for single in out)
+        candidates = {single for single in there if can_be_inferred(single, state, absent)}
         limit = int(f * len(candidates) + 1e-9)
         assert len(out) <= limit
         if len(out) < limit:
             for single in candidates - out:
                 more = out | {single}
-                assert not all(is_told_of(name, state, absent | more) for name in more), f"{single} could be out, too"
+                assert not all(can_be_inferred(name, state, absent | more) for name in more), (
+                    f"{single} could be out, too"
+                )
 
 
 def test_combine_inverse_without_doubles():
     for obs in (screen_obs(), screen_obs(singles=2, doubles=["P00+X"])):
-        with pytest.raises(PerturbenchError, match="needs doubles whose singles are there alone in the same state"):
+        with pytest.raises(PerturbenchError, match="needs doubles whose single perturbations are in the same state"):
             split_cells(obs, KEYS, "combine_inverse", SplitRules(), 0)
 
 
 @settings(max_examples=100, deadline=None)
 @given(obs=screens(), seed=st.integers(0, 2**31), f=st.sampled_from([0.5, 0.7, 0.9]), min_train=st.integers(1, 2))
-def test_manual_keeps_its_promises(obs, seed, f, min_train):
+def test_manual_follows_its_rules(obs, seed, f, min_train):
     chosen = ["s0", "s1"]
     rules = SplitRules(
         max_heldout_fraction_per_covariate=f,
@@ -233,7 +239,7 @@ def test_manual_keeps_its_promises(obs, seed, f, min_train):
     except PerturbenchError as error:
         assert re.search(r"no perturbation can be held out of state \(s[01]\)|has no perturbed cells", str(error))
         return
-    train, val, test = assert_sound(obs, split).values()
+    train, val, test = assert_valid(obs, split).values()
     assert {state for state, _ in val | test} == set(chosen)
     trained = Counter(name for _, name in train)
     states_of = Counter(name for _, name in train | val | test)
@@ -258,9 +264,9 @@ def test_unseen_folds_partition_the_perturbations(obs, seed, k):
             split = split_cells(obs, KEYS, "unseen", rules, seed)
         except PerturbenchError as error:
             # Of few singles, all may be in combinations with held-out ones in some state.
-            assert re.search("has no perturbed cells|states that training never saw|needs at least 3", str(error))
+            assert re.search("has no perturbed cells|states that training does not have|needs at least 3", str(error))
             return
-        train, val, test = ({singles_of(name) for _, name in pairs} for pairs in assert_sound(obs, split).values())
+        train, val, test = ({singles_of(name) for _, name in pairs} for pairs in assert_valid(obs, split).values())
         known = frozenset().union(*train)
         assert not any(names <= known for names in val)
         assert not any(names <= known.union(*val) for names in test)
@@ -277,7 +283,7 @@ def test_unseen_folds_partition_the_perturbations(obs, seed, k):
         (5, 5, "fold is 5; with n_folds=5 it is one of 0 to 4"),
         (5, -1, "fold is -1: input should be greater than or equal to 0"),
         (2, 0, "n_folds is 2: input should be greater than or equal to 3"),
-        (13, 0, r"splitter\.n_folds is 13; .* at most the 12 single perturbations"),
+        (13, 0, r"splitter\.n_folds is 13; .* at most 12, the number of single perturbations"),
     ],
 )
 def test_folds_out_of_range(n_folds, fold, message):
@@ -285,7 +291,7 @@ def test_folds_out_of_range(n_folds, fold, message):
         split_cells(screen_obs(), KEYS, "unseen", SplitRules(n_folds=n_folds, fold=fold), 0)
 
 
-def test_a_cap_of_perturbations_holds_for_every_method():
+def test_maximum_of_perturbations_holds_for_every_method():
     obs = screen_obs(doubles=[f"P{i:02d}+P{i + 1:02d}" for i in range(11)])
     for method in ("transfer", "combine", "combine_inverse", "manual"):
         rules = SplitRules(

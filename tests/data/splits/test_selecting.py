@@ -3,14 +3,14 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.data.splits.screens import KEYS, assert_sound, screen_obs, singles_of
+from tests.data.splits.screens import KEYS, assert_valid, screen_obs, singles_of
 
 from perturbench.data.groups import Keys
 from perturbench.data.splits import SplitRules, split_cells
 from perturbench.errors import PerturbenchError
 
 
-def test_manual_state_has_all_covariates():
+def test_selector_names_all_covariates():
     rows = [(f"P{i}", a, b) for i in range(10) for a in "uv" for b in "12"]
     rows += [("control", a, b) for a in "uv" for b in "12" for _ in range(3)]
     obs = pd.DataFrame(rows, columns=["condition", "line", "dose"], index=[f"c{i}" for i in range(len(rows))])
@@ -22,13 +22,13 @@ def test_manual_state_has_all_covariates():
         split_cells(obs, keys, "manual", SplitRules(heldout_states=[{"line": "u"}]), 0)
 
 
-def test_manual_selector_that_matches_nothing():
+def test_selector_that_matches_no_state():
     rules = SplitRules(heldout_states=[{"cell_type": "s1"}, {"cell_type": "hela"}])
     with pytest.raises(PerturbenchError, match=r"held-out state \(hela\) matches no cell; states are: \(s1\), \(s2\)"):
         split_cells(screen_obs(), KEYS, "manual", rules, 0)
 
 
-def test_manual_of_a_wrong_covariate():
+def test_selector_of_another_covariate():
     with pytest.raises(PerturbenchError, match=r"held-out state \{'line': 's1'\} must name the covariates cell_type"):
         split_cells(screen_obs(), KEYS, "manual", SplitRules(heldout_states=[{"line": "s1"}]), 0)
 
@@ -64,14 +64,14 @@ def test_more_training_states_change_nothing_else(seed, present):
     for split, n_states in ((small, 6), (medium, 9), (full, 11)):
         used = split.notna().to_numpy()
         assert obs.loc[used, "cell_type"].nunique() == n_states
-        assert_sound(obs, split)
+        assert_valid(obs, split)
         for part in ("val", "test"):
             assert set(split.index[split == part]) == set(small.index[small == part])
         assert set(split[used & ~small.notna().to_numpy()]) <= {"train"}
     assert full.notna().all()
 
 
-def test_more_of_the_same_screen_is_kept_for_a_larger_fraction():
+def test_larger_fraction_keeps_what_a_smaller_one_keeps():
     obs = screen_obs(singles=20, doubles=[f"P{i:02d}+P{i + 1:02d}" for i in range(19)])
     kept = []
     for fraction in (0.4, 0.7, 1.0):
@@ -94,7 +94,7 @@ def test_dropped_perturbations_are_not_used_in_training_states_either():
     assert used["condition"].nunique() == 6
 
 
-def test_smaller_counts_of_a_state_are_part_of_larger_ones():
+def test_larger_count_keeps_what_a_smaller_one_keeps():
     obs = screen_obs(singles=30)
     kept = []
     for count in (6, 18, 30):
@@ -117,12 +117,15 @@ def test_smaller_counts_of_a_state_are_part_of_larger_ones():
             r"held-out state \(s3\) matches no cell; states are: \(s1\), \(s2\)",
         ),
         ({"perturbations_per_state": {"s2": 13}}, r"asks for 13 perturbations of state \(s2\), which has 12"),
-        ({"perturbations_per_state": {"hela": 3}}, r"names states that are not there: hela; states are: s1, s2, s3"),
-        ({"downsample_fraction": 0.01}, r"downsample_fraction=0\.01 keeps none of 12 perturbations"),
+        (
+            {"perturbations_per_state": {"hela": 3}},
+            r"names states that the split does not have: hela; states are: s1, s2, s3",
+        ),
+        ({"downsample_fraction": 0.01}, r"downsample_fraction=0\.01 keeps none of 12 single perturbations"),
         ({"downsample_fraction": 0.1}, "part of the split has no perturbed cells|holds nothing out|can be held out"),
     ],
 )
-def test_selections_of_nothing_are_refused_by_name(rules, message):
+def test_impossible_selection_is_refused_by_name(rules, message):
     rules = {"heldout_states": selectors(["s1"])} | rules
     with pytest.raises(PerturbenchError, match=message):
         split_cells(screen_obs(), KEYS, "manual", SplitRules(**rules), 0)

@@ -1,4 +1,4 @@
-"""scGPT embeddings: equal to a slow calculation by hand, and a property of the cell alone."""
+"""scGPT embeddings equal a slow calculation by hand and depend on the cell alone."""
 
 import json
 import logging
@@ -76,7 +76,7 @@ def test_equal_to_a_calculation_by_hand(scgpt_checkpoint, flash):
     np.testing.assert_allclose(found[0], expected, atol=1e-5)
 
 
-def test_unit_length_and_different_cells_differ(cells, checkpoint):
+def test_embeddings_have_unit_length_and_differ_between_cells(cells, checkpoint):
     found = scgpt_embeddings(cells, checkpoint, device="cpu")
     assert found.shape == (50, 16)
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-6)
@@ -85,7 +85,7 @@ def test_unit_length_and_different_cells_differ(cells, checkpoint):
 
 @pytest.mark.parametrize("max_length", [1200, 8])
 def test_a_cells_embedding_depends_on_the_cell_alone(cells, checkpoint, max_length):
-    """Neither on the others, nor on batches, nor on the order of cells and genes, nor on genes without counts."""
+    """Other cells, batches, the order of cells and genes, and genes without counts do not matter."""
     draw = np.random.default_rng(1)
 
     def embed(adata, **options):
@@ -103,18 +103,18 @@ def test_a_cells_embedding_depends_on_the_cell_alone(cells, checkpoint, max_leng
     np.testing.assert_allclose(embed(cells[:, GENES]), expected, atol=1e-5)
 
 
-def test_chunks_of_cells_change_nothing(cells, checkpoint, monkeypatch):
+def test_size_of_chunks_does_not_matter(cells, checkpoint, monkeypatch):
     expected = scgpt_embeddings(cells, checkpoint, device="cpu")
     monkeypatch.setattr("perturbench.preprocessing.embeddings.scgpt._CHUNK", 7)
     np.testing.assert_allclose(scgpt_embeddings(cells, checkpoint, device="cpu"), expected, atol=1e-5)
 
 
-def test_the_seed_draws_another_sample_of_genes(cells, checkpoint):
+def test_another_seed_draws_another_sample_of_genes(cells, checkpoint):
     first, second = (scgpt_embeddings(cells, checkpoint, max_length=8, seed=seed, device="cpu") for seed in (0, 1))
     assert np.abs(first - second).max() > 1e-2
 
 
-def test_cells_of_a_file_are_embedded_like_those_in_memory(cells, checkpoint, tmp_path):
+def test_backed_cells_get_the_same_embeddings_as_cells_in_memory(cells, checkpoint, tmp_path):
     cells.write_h5ad(tmp_path / "cells.h5ad")
     backed = ad.read_h5ad(tmp_path / "cells.h5ad", backed="r")
     expected = scgpt_embeddings(cells, checkpoint, device="cpu")
@@ -123,7 +123,7 @@ def test_cells_of_a_file_are_embedded_like_those_in_memory(cells, checkpoint, tm
     assert np.array_equal(scgpt_embeddings(cells, checkpoint, device="cpu"), expected)
 
 
-def test_cells_without_known_genes_are_told_and_alike(cells, checkpoint, caplog):
+def test_cells_without_known_genes_are_reported_and_get_the_same_embedding(cells, checkpoint, caplog):
     x = cells.X.toarray()
     x[[3, 30], :40] = 0
     cells.X = sp.csr_matrix(x)
@@ -136,16 +136,18 @@ def test_cells_without_known_genes_are_told_and_alike(cells, checkpoint, caplog)
 def test_genes_outside_the_vocabulary_are_counted(cells, checkpoint, caplog):
     with caplog.at_level(logging.INFO, "perturbench"):
         scgpt_embeddings(cells, checkpoint, device="cpu")
-    assert "40 of 50 genes are in scGPT's vocabulary; not in it: unknown0, unknown1" in caplog.text
+    assert "40 of 50 genes are in the vocabulary of scGPT; not in it: unknown0, unknown1" in caplog.text
 
 
 def test_symbols_in_a_column(cells, checkpoint):
     expected = scgpt_embeddings(cells, checkpoint, device="cpu")
     cells.var["symbol"] = cells.var_names.astype(str)
     cells.var_names = [f"ENSG{number}" for number in range(50)]
-    with pytest.raises(PerturbenchError, match=r"none of 50 genes is in scGPT.s vocabulary.*: ENSG0.*such as G1, G2"):
+    with pytest.raises(
+        PerturbenchError, match=r"none of the 50 genes is in the vocabulary of scGPT: ENSG0.*such as G1, G2"
+    ):
         scgpt_embeddings(cells, checkpoint, device="cpu")
-    with pytest.raises(PerturbenchError, match=r"gene_key 'symbols' is not a column of var; there are: symbol\."):
+    with pytest.raises(PerturbenchError, match=r"gene_key 'symbols' is not a column of var; columns are: symbol\."):
         scgpt_embeddings(cells, checkpoint, gene_key="symbols", device="cpu")
     assert np.array_equal(scgpt_embeddings(cells, checkpoint, gene_key="symbol", device="cpu"), expected)
 
@@ -197,7 +199,7 @@ def test_arguments_that_do_not_fit_are_named(scgpt_checkpoint, arguments, messag
         read_checkpoint(scgpt_checkpoint(GENES, **arguments))
 
 
-def test_weights_that_are_no_state_dict(scgpt_checkpoint):
+def test_weights_that_are_not_a_state_dict(scgpt_checkpoint):
     folder = scgpt_checkpoint(GENES)
     torch.save([torch.zeros(2)], folder / "best_model.pt")
     with pytest.raises(PerturbenchError, match="cannot be read as a state dict"):

@@ -1,4 +1,4 @@
-"""The sequences that scGPT reads."""
+"""Token sequences for scGPT."""
 
 import numpy as np
 import pandas as pd
@@ -24,7 +24,7 @@ def seeds():
     return cell_seeds(pd.Index([f"cell{number}" for number in range(300)]))
 
 
-def test_every_expressed_gene_is_there_once(counts, seeds):
+def test_every_expressed_gene_has_one_token(counts, seeds):
     genes = np.arange(80) + 5
     tokens = tokenise(counts, genes, seeds, **SPECIAL)
     assert (tokens.genes[:, 0] == CLS).all()
@@ -35,8 +35,8 @@ def test_every_expressed_gene_is_there_once(counts, seeds):
         assert (tokens.values[row, length:] == PAD_VALUE).all()
 
 
-def test_bins_are_those_of_numpys_quantiles(counts, seeds):
-    """A value between two edges has one bin; one that equals several edges, any from the first to the last."""
+def test_bins_equal_quantiles_of_numpy(counts, seeds):
+    """A value between two edges has one bin; a value that equals several edges has any bin between them."""
     tokens = tokenise(counts, np.arange(80), seeds, **SPECIAL)
     spread = 0
     for row, length in enumerate(tokens.lengths):
@@ -52,7 +52,7 @@ def test_bins_are_those_of_numpys_quantiles(counts, seeds):
     assert spread > 150, "tied values spread over the bins that they span"
 
 
-def test_longer_cells_are_sampled_evenly(seeds):
+def test_genes_of_long_cells_are_sampled_uniformly(seeds):
     counts = sp.csr_matrix(np.ones((3000, 20), dtype=np.float32))
     seeds = cell_seeds(pd.Index(np.arange(3000).astype(str)))
     tokens = tokenise(counts, np.arange(20), seeds, max_length=6, **SPECIAL)
@@ -63,7 +63,7 @@ def test_longer_cells_are_sampled_evenly(seeds):
     assert np.abs(share - 0.25).max() < 0.04  # five standard errors
 
 
-def test_bins_of_ties_are_drawn_evenly_and_not_with_the_sample(seeds):
+def test_bins_of_ties_are_uniform_and_independent_of_the_sample(seeds):
     counts = sp.csr_matrix(np.ones((300, 100), dtype=np.float32))
     bins = tokenise(counts, np.arange(100), seeds, max_length=51, **SPECIAL).values[:, 1:]
     assert set(bins.ravel()) == set(range(1, 51))
@@ -71,14 +71,14 @@ def test_bins_of_ties_are_drawn_evenly_and_not_with_the_sample(seeds):
     assert abs(np.corrcoef(bins.ravel(), np.tile(np.arange(50), 300))[0, 1]) < 0.04
 
 
-def test_explicit_zeros_are_no_counts(counts, seeds):
+def test_stored_zeros_are_not_expression(counts, seeds):
     stored = counts.copy()
     stored.data[::3] = 0
     clean = stored.copy()
     clean.eliminate_zeros()
     one, other = (tokenise(x, np.arange(80), seeds, **SPECIAL) for x in (stored, clean))
     assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
-    assert (stored.data == 0).any(), "the input is left alone"
+    assert (stored.data == 0).any(), "the input is not changed"
 
 
 def test_no_cell_and_empty_cells(seeds):

@@ -1,1 +1,1 @@
-"""The paper's Evaluator."""
+"""Evaluation of predictions for a task by its name, at the import path of the paper."""

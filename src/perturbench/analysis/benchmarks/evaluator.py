@@ -1,51 +1,46 @@
-"""The Evaluator of the paper (appendix A.5, listing 6): score predictions for a task by its name."""
+"""The Evaluator of the paper (appendix A.5, listing 6): score predictions for a task."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import anndata as ad
-import pandas as pd
-
 from perturbench.analysis.anchors import anchor_scores
+from perturbench.analysis.benchmarks.tasks import Task, default_source
 from perturbench.analysis.evaluation import Evaluation, evaluate
 from perturbench.analysis.metrics.registry import resolve_metrics
-from perturbench.data.groups import Groups, Keys
+from perturbench.data.groups import Groups
 from perturbench.data.labels import align_split, evaluation_rows
-from perturbench.errors import PerturbenchError, require_choice
-from perturbench.provenance import KEY
+from perturbench.errors import require_choice
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from perturbench.analysis.profiles import Missing, Negative
+    import anndata as ad
+    import pandas as pd
 
-#: The paper's names of its tasks, and ours.
-PAPER_TASKS = {
-    "srivatsan20-transfer": "srivatsan20",
-    "norman19-combo": "norman19",
-    "mcfaline23-transfer": "mcfaline23_full",
-    "frangieh21-transfer": "frangieh21",
-    "jiang24-transfer": "jiang24",
-}
+    from perturbench.analysis.benchmarks.tasks import TaskSource
+    from perturbench.analysis.profiles import Missing, Negative
 
 
 class Evaluator:
-    """Score predictions against a task's held-out cells.
+    """Score predictions against the held-out cells of a task.
 
     Parameters
     ----------
     task
-        A name of the paper (``norman19-combo``) or of the project's ``conf/`` (``demo``).
-    project
-        Folder of the project, whose prepared cells and split are used.
+        Name of the task, or the task itself: a :class:`~perturbench.analysis.benchmarks.tasks.Task`.
+    source
+        Where names of tasks are looked up; by default the project of the working directory.
+
+    Attributes
+    ----------
+    reference
+        Test cells and all control cells that the split uses.
 
     Raises
     ------
     PerturbenchError
-        If the task is unknown, or its cells are not prepared yet.
+        If the source has no task of that name, or its cells or split do not exist yet.
 
     Examples
     --------
@@ -53,30 +48,21 @@ class Evaluator:
     >>> evaluator.evaluate({"CPA_pred": cpa_pred}).summary  # doctest: +SKIP
     """
 
-    def __init__(self, task: str, project: str | Path = ".") -> None:
-        require_choice("task", task, self.list_tasks(project))
-        self.task = PAPER_TASKS.get(task, task)
-        cells = Path(project) / f"data/03_primary/{self.task}/prepared.h5ad"
-        split = Path(project) / f"data/05_model_input/{self.task}/split.parquet"
-        for path in (cells, split):
-            if not path.is_file():
-                raise PerturbenchError(
-                    f"task '{task}' has no cells to evaluate with yet: '{path}' is not there. Prepare them in the "
-                    f"project: kedro run --pipelines=ingestion,splitting,preprocessing --params=task:{self.task}"
-                )
-        prepared = ad.read_h5ad(cells)
-        stored = json.loads(prepared.uns[KEY]["keys"])
-        self.keys = Keys(**{**stored, "covariates": tuple(stored["covariates"])})
-        labels = align_split(pd.read_parquet(split)["split"], prepared.obs_names)
-        groups = Groups.from_obs(prepared.obs, self.keys)
-        self.reference = prepared[evaluation_rows(labels, groups, "test", "all")].copy()
-        self._training = prepared[labels == "train"]
+    def __init__(self, task: str | Task, source: TaskSource | None = None) -> None:
+        if isinstance(task, str):
+            source = source or default_source()
+            require_choice("task", task, source.names())
+            task = source.load(task)
+        labels = align_split(task.split, task.cells.obs_names)
+        rows = evaluation_rows(labels, Groups.from_obs(task.cells.obs, task.keys), "test", "all")
+        self.keys = task.keys
+        self.reference = task.cells[rows].copy()
+        self._training = task.cells[labels == "train"]
 
     @staticmethod
-    def list_tasks(project: str | Path = ".") -> list[str]:
-        """Return the names of tasks: the paper's, and those of the project."""
-        folders = [Path(project) / f"conf/{env}/parameters/tasks" for env in ("base", "local")]
-        return sorted({*PAPER_TASKS, *(path.stem for folder in folders for path in folder.glob("*.yml"))})
+    def list_tasks(source: TaskSource | None = None) -> list[str]:
+        """Return the names of all tasks, by default those of the project of the working directory."""
+        return (source or default_source()).names()
 
     def evaluate(
         self,
@@ -91,11 +77,13 @@ class Evaluator:
         Parameters
         ----------
         predictions
-            For each model its predicted cells or one row per group, with the task's columns in ``obs``.
+            Predicted cells of each model by its name, or one row per (state, perturbation); ``obs`` has the columns of
+            the task.
         metrics, missing
-            As in :func:`perturbench.analysis.evaluate`.
+            See :func:`perturbench.analysis.evaluate`.
         negative
-            Likewise; here negative means are clipped unless they are to be refused, as in the project's pipeline.
+            Whether negative predicted means are an error (``refuse``) or count as 0 (``clip``) where a metric takes
+            their logarithm. The default is that of the evaluation pipeline.
         """
         return evaluate(
             predictions,
@@ -110,5 +98,5 @@ class Evaluator:
         )
 
     def anchors(self, metrics: str | list[str] = "default", seed: int = 0) -> pd.DataFrame:
-        """Return the scores of the task's anchors, see :func:`perturbench.analysis.anchors.anchor_scores`."""
+        """Return the scores of the task's anchors, see :func:`perturbench.analysis.anchor_scores`."""
         return anchor_scores(self.reference, self._training, self.keys, resolve_metrics(metrics), seed)

@@ -1,4 +1,4 @@
-"""Figures of scores, trainings and predictions, for the report and for kedro-viz."""
+"""Figures of scores, training losses and effect similarities, for the report and for kedro-viz."""
 
 from perturbench.analysis.figures.scores import plot_ranking, plot_scores
 from perturbench.analysis.figures.series import plot_series

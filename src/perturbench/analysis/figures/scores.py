@@ -1,4 +1,4 @@
-"""Figures of scores: how far models are apart, and how perturbations differ."""
+"""Figures of scores: the means of the models, and the spread over perturbations."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from perturbench.analysis.metrics.registry import Metric
+    from perturbench.analysis.metrics.definitions import Metric
 
-#: Points of a figure; with more only the boxes are drawn.
+#: Largest number of points in a figure; with more, only the boxes are drawn.
 MAX_POINTS = 6000
-_MANY = 12
+#: Panels with more models than this have narrower rows.
+_MANY_MODELS = 12
 _ANCHORS = {
     "control": ("#8C8C8C", "dot"),
     "mean_response": ("#D55E00", "dash"),
@@ -28,16 +29,16 @@ _ANCHORS = {
 
 
 def plot_ranking(board: pd.DataFrame, metrics: Sequence[Metric], anchors: pd.DataFrame | None = None) -> go.Figure:
-    """Draw each model's mean and its interval, one panel per metric, with the anchors as lines.
+    """Draw the mean and the interval of each model, one panel per metric, with the anchors as lines.
 
     Parameters
     ----------
     board
-        The leaderboard, see :func:`perturbench.analysis.leaderboard.leaderboard`.
+        Leaderboard, see :func:`perturbench.analysis.leaderboard.leaderboard`.
     metrics
-        The panels, in order.
+        Metrics to draw, one panel each.
     anchors
-        The leaderboard of the anchors.
+        Leaderboard of the anchors.
     """
     metrics = metrics[: theme.MAX_PANELS]
     names = list(board["model"])
@@ -60,34 +61,34 @@ def plot_ranking(board: pd.DataFrame, metrics: Sequence[Metric], anchors: pd.Dat
             **theme.place(position, columns),
         )
         for anchor in _ANCHORS:
-            if anchor in levels and levels[anchor][metric.name] == levels[anchor][metric.name]:
+            if anchor in levels and levels[anchor][metric.name] == levels[anchor][metric.name]:  # not NaN
                 _add_line(figure, levels[anchor][metric.name], names, anchor, theme.place(position, columns))
     return figure
 
 
 def plot_scores(scores: pd.DataFrame, metrics: Sequence[Metric], models: Sequence[str]) -> go.Figure:
-    """Draw each model's scores over perturbations as boxes, one panel per metric.
+    """Draw the spread of each model's scores over perturbations as boxes, one panel per metric.
 
-    Seeds are averaged. The boxes' quartiles are computed here, so that the figure stays small with many models.
+    Seeds are averaged. With many perturbations only quartiles are stored, so that the figure stays small.
 
     Parameters
     ----------
     scores
         Long form: ``model``, ``metric``, ``perturbation``, covariates, ``value``.
     metrics, models
-        The panels and the boxes, in order.
+        Metrics, one panel each; models, one box each in a panel.
     """
     metrics = [metric for metric in metrics if _values(scores, metric).size][: theme.MAX_PANELS]
     if not metrics:
-        return theme.note("No metric has a value per perturbation.")
+        return theme.empty_figure("No metric here has a value for each perturbation.")
     figure, columns = _model_panels(metrics, models)
     keys = [name for name in scores.columns if name not in ("seed", "value")]
     means = scores.groupby(keys, observed=True)["value"].mean().dropna().reset_index()
     with_points = len(means[means["metric"].isin([metric.name for metric in metrics])]) <= MAX_POINTS
     for position, metric in enumerate(metrics):
-        own = means[means["metric"] == metric.name].set_index("model")
+        of_metric = means[means["metric"] == metric.name].set_index("model")
         for model in models:
-            values = own.loc[own.index == model]
+            values = of_metric.loc[of_metric.index == model]
             figure.add_trace(_box(values, model, with_points), **theme.place(position, columns))
         if metric.is_rank:
             figure.add_vline(x=0.5, line_dash="dot", line_color=theme.MUTED, **theme.place(position, columns))
@@ -96,15 +97,15 @@ def plot_scores(scores: pd.DataFrame, metrics: Sequence[Metric], models: Sequenc
 
 
 def _values(scores: pd.DataFrame, metric: Metric) -> pd.Series:
-    own = scores[(scores["metric"] == metric.name) & (scores["perturbation"] != WHOLE_SPLIT)]
-    return own["value"].dropna()
+    of_metric = scores[(scores["metric"] == metric.name) & (scores["perturbation"] != WHOLE_SPLIT)]
+    return of_metric["value"].dropna()
 
 
 def _model_panels(metrics: Sequence[Metric], models: Sequence[str]) -> tuple[go.Figure, int]:
-    """Return a figure with models from top to bottom in each panel, and how many panels are side by side."""
+    """Return an empty figure with the models from top to bottom in each panel, and the number of columns of panels."""
     columns = len(metrics) if len(metrics) <= 4 else 3
     titles = [theme.panel_title(metric) for metric in metrics]
-    height = 20 + max(60, (18 if len(models) > _MANY else 28) * len(models))
+    height = 20 + max(60, (18 if len(models) > _MANY_MODELS else 28) * len(models))
     figure = theme.panels(titles, columns, height, shared_y=True)
     figure.update_yaxes(
         type="category",
@@ -118,7 +119,7 @@ def _model_panels(metrics: Sequence[Metric], models: Sequence[str]) -> tuple[go.
 
 
 def _box(values: pd.DataFrame, model: str, with_points: bool) -> go.Box:
-    look = {"marker_color": theme.MAIN, "line_width": 1, "name": model, "orientation": "h", "showlegend": False}
+    style = {"marker_color": theme.MAIN, "line_width": 1, "name": model, "orientation": "h", "showlegend": False}
     states = [name for name in values.columns if name not in ("metric", "perturbation", "value")]
     if with_points:
         return go.Box(
@@ -131,17 +132,17 @@ def _box(values: pd.DataFrame, model: str, with_points: bool) -> go.Box:
             marker_opacity=0.5,
             text=[", ".join(map(str, row)) for row in values[["perturbation", *states]].itertuples(index=False)],
             hovertemplate="%{text}: %{x:.4g}<extra>" + model + "</extra>",
-            **look,
+            **style,
         )
-    fences = values["value"].quantile([0.05, 0.25, 0.5, 0.75, 0.95]).tolist()
-    ends = ("lowerfence", "q1", "median", "q3", "upperfence")
-    return go.Box(y=[model], **{end: [value] for end, value in zip(ends, fences, strict=True)}, **look)
+    quantiles = values["value"].quantile([0.05, 0.25, 0.5, 0.75, 0.95]).tolist()
+    names = ("lowerfence", "q1", "median", "q3", "upperfence")
+    return go.Box(y=[model], **{name: [value] for name, value in zip(names, quantiles, strict=True)}, **style)
 
 
 def _add_line(figure: go.Figure, value: float, names: list[str], anchor: str, where: dict[str, int]) -> None:
-    """Draw an anchor over all models of a panel; its name is in the legend once."""
+    """Draw an anchor as a line across all models of a panel; the legend names it once."""
     colour, dash = _ANCHORS[anchor]
-    known = {trace.legendgroup for trace in figure.data}
+    in_legend = {trace.legendgroup for trace in figure.data}
     figure.add_trace(
         go.Scatter(
             x=[value] * len(names),
@@ -151,7 +152,7 @@ def _add_line(figure: go.Figure, value: float, names: list[str], anchor: str, wh
             marker={"symbol": "line-ns-open", "size": 40, "color": colour},
             name=anchor,
             legendgroup=anchor,
-            showlegend=anchor not in known,
+            showlegend=anchor not in in_legend,
             hovertemplate=f"{anchor}: {value:.4g}<extra></extra>",
         ),
         **where,

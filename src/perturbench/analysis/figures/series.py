@@ -1,4 +1,4 @@
-"""The figure of a series of tasks: scores against how unbalanced, or how large, the training data is."""
+"""Figure of a series of tasks: scores against the imbalance, or the size, of the training data."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from perturbench.analysis.figures import theme
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from perturbench.analysis.metrics.registry import Metric
+    from perturbench.analysis.metrics.definitions import Metric
 
 Against = Literal["imbalance", "training_cells"]
 _AXES = {
@@ -22,14 +22,15 @@ _AXES = {
 
 
 def position_of(summary: pd.DataFrame, against: Against) -> float:
-    """Return where a task is on the x axis, from the summary of its split.
+    """Return the position of a task on the x axis, from the summary of its split.
 
     Parameters
     ----------
     summary
-        See :func:`perturbench.data.splits.split_summary`.
+        Summary of the split, see :func:`perturbench.data.splits.split_summary`.
     against
-        ``imbalance`` of the perturbations per state that are used, or the number of perturbed cells in training.
+        What the x axis shows: ``imbalance`` of the perturbations per state, or ``training_cells``, the number of
+        perturbed cells in training.
     """
     if against == "imbalance":
         return float(summary.loc[summary["split"] == "used", "imbalance"].iloc[0])
@@ -43,28 +44,30 @@ def plot_series(
     metrics: Sequence[Metric],
     models: Sequence[str],
 ) -> go.Figure:
-    """Draw models over a series of tasks, one panel per metric, with intervals.
+    """Draw the means and intervals of models over a series of tasks, one panel per metric and one line per model.
 
     Parameters
     ----------
     boards
-        The leaderboard of each task.
+        Leaderboard of each task.
     positions
-        Of each task, see :func:`position_of`.
+        Position of each task on the x axis, see :func:`position_of`.
     against
-        What the position is.
+        What the x axis shows.
     metrics, models
-        Panels and lines, in order; as many models as there are colours are shown.
+        Metrics, one panel each; models, one line each, until the colours are used up.
     """
     if len(boards) < 2:
-        return theme.note("This needs the leaderboards of two tasks of a series (reporting.series).")
+        return theme.empty_figure(
+            "This figure needs the leaderboards of at least two tasks of the series (reporting.series)."
+        )
     tasks = sorted(boards, key=lambda task: positions[task])
-    shown = [model for model in models if any(model in set(boards[task]["model"]) for task in tasks)]
+    present = [model for model in models if any(model in set(boards[task]["model"]) for task in tasks)]
     metrics = [metric for metric in metrics if any(metric.name in boards[task] for task in tasks)][: theme.MAX_PANELS]
     columns = min(2, len(metrics))
     figure = theme.panels([theme.panel_title(metric) for metric in metrics], columns, 300)
     for position, metric in enumerate(metrics):
-        for model, colour in zip(shown, theme.COLOURS, strict=False):
+        for model, colour in zip(present, theme.COLOURS, strict=False):
             line = _line(boards, positions, tasks, metric.name, model)
             figure.add_trace(
                 go.Scatter(

@@ -1,4 +1,4 @@
-"""The figure of collapse: how alike perturbations are, observed and predicted (figures C.2 and C.3 of the paper)."""
+"""Figure of collapse: how similar perturbation effects are, observed and predicted (figures C.2, C.3 of the paper)."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-#: Heat maps of one figure: of more models or states the first are shown.
+#: Largest number of models, and of states, in a figure; the first ones are shown.
 MAX_MODELS, MAX_STATES = 9, 4
-_COLUMNS = 5
-#: Matrices of up to so many perturbations are drawn small.
-_FEW = 6
+_MAX_COLUMNS = 5
+#: Heat maps with at most this many perturbations are drawn small.
+_FEW_PERTURBATIONS = 6
 _COLOURBAR = {"title": "cosine", "thickness": 14, "lenmode": "pixels", "len": 220, "y": 1, "yanchor": "top"}
 
 
@@ -28,22 +28,22 @@ def plot_similarities(similarities: Mapping[str, pd.DataFrame]) -> go.Figure:
     Parameters
     ----------
     similarities
-        Of each model, the best first, as :func:`perturbench.analysis.metrics.collapse.similarity_table` returns them.
+        Table of each model, best model first, see :func:`perturbench.analysis.metrics.collapse.similarity_table`.
     """
-    shown = {model: table for model, table in list(similarities.items())[:MAX_MODELS] if len(table)}
-    if not shown:
-        return theme.note("No state has two perturbations to compare.")
-    first = next(iter(shown.values()))
-    columns = min(1 + len(shown), _COLUMNS)
-    rows = -(-(1 + len(shown)) // columns)
+    tables = {model: table for model, table in list(similarities.items())[:MAX_MODELS] if len(table)}
+    if not tables:
+        return theme.empty_figure("No state has two perturbations whose effects could be compared.")
+    first = next(iter(tables.values()))
+    columns = min(1 + len(tables), _MAX_COLUMNS)
+    rows = -(-(1 + len(tables)) // columns)
     titles, maps = [], []
     for state in first["state"].unique()[:MAX_STATES]:
         observed = _matrix(first, state, "observed")
-        of_state = [(f"observed, {state}" if state else "observed", observed)]
-        of_state += [(model, _matrix(table, state, "predicted")) for model, table in shown.items()]
-        titles += [_title(name, matrix) for name, matrix in of_state] + [""] * (rows * columns - len(of_state))
-        maps += [matrix for _, matrix in of_state] + [None] * (rows * columns - len(of_state))
-    few = all(matrix is None or len(matrix) <= _FEW for matrix in maps)
+        panels = [(f"observed, {state}" if state else "observed", observed)]
+        panels += [(model, _matrix(table, state, "predicted")) for model, table in tables.items()]
+        titles += [_title(name, matrix) for name, matrix in panels] + [""] * (rows * columns - len(panels))
+        maps += [matrix for _, matrix in panels] + [None] * (rows * columns - len(panels))
+    few = all(matrix is None or len(matrix) <= _FEW_PERTURBATIONS for matrix in maps)
     figure = theme.panels(titles, columns, 120 if few else 1000 // max(columns, 4))
     for position, matrix in enumerate(maps):
         if matrix is not None:
@@ -57,15 +57,16 @@ def plot_similarities(similarities: Mapping[str, pd.DataFrame]) -> go.Figure:
 
 
 def _matrix(table: pd.DataFrame, state: str, side: str) -> pd.DataFrame:
-    """Return one similarity matrix, perturbations in the table's order."""
-    own = table[table["state"] == state]
-    order = own["perturbation"].unique()
-    return own.pivot(index="perturbation", columns="other", values=side).reindex(index=order, columns=order)
+    """Return the similarity matrix of one state, perturbations in the order of the table."""
+    of_state = table[table["state"] == state]
+    order = of_state["perturbation"].unique()
+    return of_state.pivot(index="perturbation", columns="other", values=side).reindex(index=order, columns=order)
 
 
 def _title(name: str, matrix: pd.DataFrame) -> str:
-    off = matrix.to_numpy()[~np.eye(len(matrix), dtype=bool)]
-    known = off[~np.isnan(off)]
+    """Return the name of a panel with its mean similarity; the diagonal, always 1, does not count."""
+    off_diagonal = matrix.to_numpy()[~np.eye(len(matrix), dtype=bool)]
+    known = off_diagonal[~np.isnan(off_diagonal)]
     return (
         f"{theme.shorten(name)}<br><span style='font-size:11px'>mean {known.mean():.2f}</span>"
         if len(known)

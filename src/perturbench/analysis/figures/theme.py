@@ -1,4 +1,4 @@
-"""What all figures share: colours, panels, and what to show where there is nothing to draw."""
+"""Colours, panels and layout that all figures share."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from plotly.subplots import make_subplots
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from perturbench.analysis.metrics.registry import Metric
+    from perturbench.analysis.metrics.definitions import Metric
 
-#: Of Okabe and Ito: told apart with every kind of colour vision.
+#: The palette of Okabe and Ito, which colour-blind readers can tell apart; olive replaces its yellow.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933")
 MAIN, MUTED = COLOURS[0], "#8C8C8C"
-#: Panels of one figure; more metrics than this are in the tables only.
+#: Largest number of panels in a figure; further metrics are in the tables only.
 MAX_PANELS = 12
 ARROWS = {"lower": "↓", "higher": "↑"}
 _ROW_GAP, _COLUMN_GAP = 80, 0.03
@@ -23,35 +23,35 @@ _TOP, _BOTTOM = 70, 40
 
 
 def rgba(colour: str, alpha: float) -> str:
-    """Return a hexadecimal colour with transparency."""
+    """Return a hexadecimal colour as CSS text with transparency."""
     red, green, blue = (int(colour[start : start + 2], 16) for start in (1, 3, 5))
     return f"rgba({red},{green},{blue},{alpha})"
 
 
 def shorten(name: str, length: int = 28) -> str:
-    """Return a name that fits an axis, its middle left out if it is too long."""
+    """Return a name that fits an axis: if it is too long, an ellipsis replaces its middle."""
     half = (length - 1) // 2
     return name if len(name) <= length else f"{name[:half]}…{name[-half:]}"
 
 
 def panel_title(metric: Metric) -> str:
-    """Return a metric's name and which way is better."""
+    """Return the title of a metric's panel: its name, and an arrow in the direction that is better."""
     return f"{metric.name} {ARROWS[metric.better]}"
 
 
 def panels(titles: Sequence[str], columns: int, height: int, *, shared_y: bool = False) -> go.Figure:
-    """Return a figure with one panel per title, filled row by row.
+    """Return an empty figure with one panel per title, row by row.
 
     Parameters
     ----------
     titles
-        Of the panels.
+        Titles of the panels.
     columns
-        Panels side by side.
+        Number of panels side by side.
     height
-        Of a panel, in pixels.
+        Height of a panel in pixels.
     shared_y
-        Whether panels of a row have one y axis.
+        Whether the panels of a row share their y axis.
     """
     columns = min(columns, len(titles))
     rows = -(-len(titles) // columns)
@@ -65,17 +65,17 @@ def panels(titles: Sequence[str], columns: int, height: int, *, shared_y: bool =
         horizontal_spacing=_COLUMN_GAP if shared_y else 0.07,
     )
     figure.update_annotations(font_size=13)
-    return style(figure, inside + _TOP + _BOTTOM)
+    return apply_style(figure, inside + _TOP + _BOTTOM)
 
 
 def place(position: int, columns: int) -> dict[str, int]:
-    """Return the row and column of a panel, as plotly takes them."""
+    """Return the row and column of a panel as plotly's arguments, which count from 1."""
     row, column = divmod(position, columns)
     return {"row": row + 1, "col": column + 1}
 
 
-def style(figure: go.Figure, height: int) -> go.Figure:
-    """Give a figure the looks of all figures."""
+def apply_style(figure: go.Figure, height: int) -> go.Figure:
+    """Give a figure the common style."""
     figure.update_layout(
         template="plotly_white",
         height=height,
@@ -89,8 +89,8 @@ def style(figure: go.Figure, height: int) -> go.Figure:
     return figure
 
 
-def note(text: str) -> go.Figure:
-    """Return a figure that only says why there is nothing to draw."""
-    figure = style(go.Figure(), 160)
-    figure.add_annotation(text=text, showarrow=False, x=0.5, y=0.5, xref="paper", yref="paper", font_color=MUTED)
+def empty_figure(reason: str) -> go.Figure:
+    """Return a figure without data that says why there is nothing to draw."""
+    figure = apply_style(go.Figure(), 160)
+    figure.add_annotation(text=reason, showarrow=False, x=0.5, y=0.5, xref="paper", yref="paper", font_color=MUTED)
     return figure.update_xaxes(visible=False).update_yaxes(visible=False)

@@ -1,4 +1,4 @@
-"""The figure of trainings: losses per epoch."""
+"""Figure of training: losses per epoch."""
 
 from __future__ import annotations
 
@@ -14,26 +14,28 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-#: Epochs of a line that are drawn: of longer trainings every second, third ...
+#: Largest number of points on a line; of longer training only every second, third, ... epoch is drawn.
 MAX_EPOCHS = 200
-_MANY = 9
+#: With more models than this, panels are small.
+_MANY_MODELS = 9
 _LINES = {"train_loss": ("training", theme.COLOURS[5]), "val_loss": ("validation", theme.COLOURS[1])}
 
 
 def plot_training(losses: Mapping[str, Mapping[str, pd.DataFrame]]) -> go.Figure:
-    """Draw the losses of each model per epoch, one panel per model, one line per seed.
+    """Draw training and validation losses per epoch, one panel per model and one line per seed.
 
     Parameters
     ----------
     losses
-        Of each model and seed: ``epoch``, ``train_loss``, ``val_loss``.
+        Losses of each model and seed: ``epoch``, ``train_loss``, ``val_loss``.
     """
     if not losses:
-        return theme.note("No model here was trained in epochs.")
-    many = len(losses) > _MANY
+        return theme.empty_figure("No model here is trained in epochs.")
+    many = len(losses) > _MANY_MODELS
     columns = min(4 if many else 3, len(losses))
     figure = theme.panels([theme.shorten(model, 34) for model in losses], columns, 120 if many else 180)
     for position, seeds in enumerate(losses.values()):
+        # Losses such as a log likelihood can be negative, which a logarithmic axis cannot show.
         if all((table[list(_LINES)] > 0).to_numpy().all() for table in seeds.values()):
             figure.update_yaxes(type="log", tickformat=".3~s", **theme.place(position, columns))
         for seed, table in seeds.items():
@@ -47,11 +49,11 @@ def _add_line(
 ) -> None:
     first = label not in {trace.name for trace in figure.data}
     step = -(-len(table) // MAX_EPOCHS)
-    shown = table.iloc[::step]
+    thinned = table.iloc[::step]
     figure.add_trace(
         go.Scatter(
-            x=shown["epoch"],
-            y=shown[name].to_numpy(dtype=np.float32),
+            x=thinned["epoch"],
+            y=thinned[name].to_numpy(dtype=np.float32),
             mode="lines+markers" if len(table) == 1 else "lines",
             line={"color": colour, "width": 1.5},
             name=label,
@@ -69,10 +71,10 @@ def _add_line(
                 y=[best[name]],
                 mode="markers",
                 marker={"color": colour, "size": 6},
-                name="epoch that is kept",
-                legendgroup="kept",
-                showlegend="epoch that is kept" not in {trace.name for trace in figure.data},
-                hovertemplate=f"kept, {seed}, epoch %{{x}}: %{{y:.4g}}<extra></extra>",
+                name="checkpoint",
+                legendgroup="checkpoint",
+                showlegend="checkpoint" not in {trace.name for trace in figure.data},
+                hovertemplate=f"checkpoint, {seed}, epoch %{{x}}: %{{y:.4g}}<extra></extra>",
             ),
             **where,
         )

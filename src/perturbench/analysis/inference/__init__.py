@@ -1,1 +1,1 @@
-"""What scores allow to say: intervals, paired tests, the best model."""
+"""Statistical inference from scores: confidence intervals, paired tests, the best model."""

@@ -1,4 +1,4 @@
-"""What paired tests allow to say: which model is best, and whether any beats the baseline."""
+"""What paired tests show: which model is best, and which models beat the baseline."""
 
 from __future__ import annotations
 
@@ -13,33 +13,34 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-#: Adjusted p-values below this are differences.
-LEVEL = 0.05
+#: Two models differ if their adjusted p-value is smaller.
+SIGNIFICANCE = 0.05
 
 
 @dataclass(frozen=True)
-class Best:
-    """The best of a metric.
+class BestModel:
+    """The best model on a metric.
 
     Attributes
     ----------
     model
-        With the best mean, among those scored on most perturbations that are not out.
-    alike
-        The other models that may be the best: no paired test says that another is better. Without any, it is the best.
+        Name of the model with the best mean, among the models that no other is significantly better than.
+    contenders
+        Names of the other models that may be the best, because no paired test shows one to be better than them. If it
+        is empty, ``model`` is significantly better than all others.
     """
 
     model: str
-    alike: tuple[str, ...]
+    contenders: tuple[str, ...]
 
 
-def find_best(board: pd.DataFrame, comparisons: pd.DataFrame | None) -> dict[str, Best]:
-    """Return the best model of each metric of a leaderboard, by multiple comparisons with the best.
+def find_best(board: pd.DataFrame, comparisons: pd.DataFrame | None) -> dict[str, BestModel]:
+    """Return the best model on each metric of a leaderboard, by multiple comparisons with the best.
 
-    A model is out if it is worse than another one, p times the number of others below ``LEVEL``. That each model is
-    compared with the others alone suffices: an error is to put out the best one, and there is one best (Hsu, Annals of
-    Statistics 12:1136, 1984). Metrics that models were not compared on are left out: values of the whole split, metrics
-    that do not say which way is better, a single model.
+    A model is excluded if it is significantly worse than some other model. Its p-values are multiplied by the number of
+    other models only, not by the number of pairs: the one error to avoid is to exclude the best model, and that model
+    has only so many comparisons (Hsu, Annals of Statistics 12:1136, 1984). Metrics without paired tests are left out:
+    those of the whole split, those that are not registered, and all of them if there is a single model.
     """
     known = available_metrics()
     tested = set() if comparisons is None else set(comparisons["metric"])
@@ -48,28 +49,29 @@ def find_best(board: pd.DataFrame, comparisons: pd.DataFrame | None) -> dict[str
         scored = board[board[name].notna()]
         if name not in known or name not in tested or scored.empty:
             continue
+        # Only means over the same number of perturbations are compared.
         scored = scored[scored[f"{name}_undefined"] == scored[f"{name}_undefined"].min()]
         assert comparisons is not None
-        out = _worse_than_another(comparisons[comparisons["metric"] == name], scored["model"])
-        left = scored[~scored["model"].isin(out)]
-        if left.empty:  # models that lack different perturbations can each be worse than another
-            left, out = scored, set()
-        best = left[name].idxmin() if known[name].better == "lower" else left[name].idxmax()
+        excluded = _worse_than_another(comparisons[comparisons["metric"] == name], scored["model"])
+        remaining = scored[~scored["model"].isin(excluded)]
+        if remaining.empty:  # models that lack different perturbations can each be worse than another
+            remaining, excluded = scored, set()
+        best = remaining[name].idxmin() if known[name].better == "lower" else remaining[name].idxmax()
         model = board.at[best, "model"]
         others = board.loc[board[name].notna(), "model"]
-        found[name] = Best(model, tuple(other for other in others if other != model and other not in out))
+        found[name] = BestModel(model, tuple(other for other in others if other != model and other not in excluded))
     return found
 
 
 def better_than_baseline(tests: pd.DataFrame | None, models: Sequence[str]) -> dict[str, list[str]]:
-    """Return the models that are better than the baseline on each metric that it was tested on.
+    """Return, for each metric with tests, the models that are significantly better than the baseline.
 
     Parameters
     ----------
     tests
-        See :func:`perturbench.analysis.inference.uncertainty.compare_with_baseline`.
+        Paired tests, see :func:`perturbench.analysis.inference.uncertainty.compare_with_baseline`.
     models
-        In the order to return them in.
+        Names of the models, in the order to return them.
     """
     if tests is None:
         return {}
@@ -80,22 +82,25 @@ def better_than_baseline(tests: pd.DataFrame | None, models: Sequence[str]) -> d
     return {name: [model for model in models if model in winners[name]] for name in names}
 
 
-def _worse_than_another(tests: pd.DataFrame, contenders: pd.Series) -> set[str]:
-    """Return the models that are worse than one of the contenders on the metric of some tests."""
+def _worse_than_another(tests: pd.DataFrame, comparable: pd.Series) -> set[str]:
+    """Return the models that are significantly worse than one of the comparable models, from one metric's tests."""
     sign = _direction(tests)
     pvalues = tests["pvalue"] * (len({*tests["model"], *tests["other"]}) - 1)
-    first = _differs(tests, pvalues, sign) & tests["model"].isin(contenders)
-    second = _differs(tests, pvalues, -sign) & tests["other"].isin(contenders)
+    first = _differs(tests, pvalues, sign) & tests["model"].isin(comparable)
+    second = _differs(tests, pvalues, -sign) & tests["other"].isin(comparable)
     return {*tests.loc[first, "other"], *tests.loc[second, "model"]}
 
 
 def _direction(tests: pd.DataFrame) -> pd.Series:
-    """Return 1 for tests of a metric of which more is better, -1 for others; missing for unknown metrics."""
+    """Return 1 for each test of a metric for which higher is better, -1 for lower; missing for unknown metrics."""
     return tests["metric"].map(
         {name: 1 if metric.better == "higher" else -1 for name, metric in available_metrics().items()}
     )
 
 
 def _differs(tests: pd.DataFrame, pvalues: pd.Series, sign: pd.Series) -> pd.Series:
-    """Say of each test whether ``model`` is higher (sign 1) or lower (-1) than ``other``, in mean and in ranks."""
-    return (pvalues < LEVEL) & (tests["difference"] * sign > 0) & (tests["rank_biserial"] * sign > 0)
+    """Return whether ``model`` is significantly higher (sign 1) or lower (-1) than ``other`` in each test.
+
+    Mean and ranks have to agree: a few extreme perturbations can pull the mean against the direction of the test.
+    """
+    return (pvalues < SIGNIFICANCE) & (tests["difference"] * sign > 0) & (tests["rank_biserial"] * sign > 0)

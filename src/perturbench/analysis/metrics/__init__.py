@@ -1,1 +1,1 @@
-"""The metrics: a registry, and files that register into it."""
+"""Metrics: the registry, and the modules that register their metrics in it."""

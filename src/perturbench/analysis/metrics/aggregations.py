@@ -1,4 +1,4 @@
-"""What is compared: aggregates of the cells of each pair."""
+"""Aggregations: functions that reduce the cells of each pair to the vector that is compared."""
 
 from __future__ import annotations
 
@@ -17,50 +17,59 @@ from perturbench.errors import PerturbenchError, listing
 if TYPE_CHECKING:
     from perturbench.analysis.profiles import Profiles, Reference
 
-#: z-scores are clipped here, as scanpy's scale does in the published code.
+#: z-scores are clipped at this value, as the published code does with scanpy's ``scale``.
 MAX_Z = 10.0
 _PAPER = "paper, section 4 and appendix C"
 
 
 @register_aggregation("average", source=_PAPER)
-def average(side: Profiles, reference: Reference) -> np.ndarray:
-    """Mean of log-normalised expression over cells."""
-    return side.means
+def average(profiles: Profiles, reference: Reference) -> np.ndarray:
+    """Average log-normalised expression over cells."""
+    return profiles.means
 
 
 @register_aggregation("logfc", source=_PAPER)
-def logfc(side: Profiles, reference: Reference) -> np.ndarray:
-    """Log2 fold change against the observed controls of the state, pseudocount 0.1, on log-normalised means."""
-    _require_positive(reference)
-    means = side.positive_means if isinstance(side, Prediction) else side.means
+def logfc(profiles: Profiles, reference: Reference) -> np.ndarray:
+    """Compute the log2 fold change against the observed controls of the state.
+
+    As in the paper, it is taken of log-normalised means, with a pseudocount of 0.1.
+    """
+    _require_nonnegative(reference)
+    means = profiles.nonnegative_means if isinstance(profiles, Prediction) else profiles.means
+    # Both sides use the observed controls: with controls of its own, a prediction could choose its zero.
     return np.log2(means + 0.1) - np.log2(reference.control_means + 0.1)
 
 
 @register_aggregation("logfc_exp", source="paper's code, exp=True")
-def logfc_exp(side: Profiles, reference: Reference) -> np.ndarray:
-    """Log2 fold change as ``logfc``, of the means taken back to normalised counts by expm1 first."""
-    _require_positive(reference)
-    means = side.positive_means if isinstance(side, Prediction) else side.means
+def logfc_exp(profiles: Profiles, reference: Reference) -> np.ndarray:
+    """Compute the log2 fold change as ``logfc`` does, after ``expm1`` has turned means into normalised counts."""
+    _require_nonnegative(reference)
+    means = profiles.nonnegative_means if isinstance(profiles, Prediction) else profiles.means
     return np.log2(np.expm1(means) + 0.1) - np.log2(np.expm1(reference.control_means) + 0.1)
 
 
-def _require_positive(reference: Reference) -> None:
+def _require_nonnegative(reference: Reference) -> None:
     below = (reference.means < 0) | (reference.control_means < 0)
     if below.any():
         genes = reference.genes[below.any(axis=0)]
         raise PerturbenchError(
             f"the reference has negative means in {len(genes)} genes: {listing(genes)}; log fold changes need "
-            "log-normalised expression, which is at least 0."
+            "log-normalised expression, which is never negative. Give X as log-normalised counts."
         )
 
 
 @register_aggregation("scaled", needs="cells", source=_PAPER)
-def scaled(side: Profiles, reference: Reference) -> np.ndarray:
-    """Mean over cells of per-gene z-scores, with the reference's mean and sd, clipped at ±10."""
-    cells, n_pairs = side.require_cells("the aggregation 'scaled'"), len(reference.pairs)
+def scaled(profiles: Profiles, reference: Reference) -> np.ndarray:
+    """Average per-gene z-scores over cells, clipped at ±10.
+
+    Both sides use the mean and standard deviation of the reference: with its own, a prediction that is twice too large
+    would look perfect.
+    """
+    cells, n_pairs = profiles.require_cells("the aggregation 'scaled'"), len(reference.pairs)
     sums = GroupSums(n_pairs, len(reference.genes))
     for codes, block in cells.blocks():
         used = np.flatnonzero((codes >= 0) & (codes < n_pairs))
+        # z-scores are dense: at most 2,048 rows at a time bound the memory.
         for part in np.array_split(used, max(1, -(-len(used) // 2048))):
             dense = block[part].toarray() if sp.issparse(block) else block[part]
             z = (dense - reference.gene_means) / reference.gene_sds
@@ -69,9 +78,12 @@ def scaled(side: Profiles, reference: Reference) -> np.ndarray:
 
 
 @register_aggregation("var", needs="cells", source=_PAPER)
-def var(side: Profiles, reference: Reference) -> np.ndarray:
-    """Coefficient of variation over cells, sd / mean with n in the denominator of the variance; 0 where the mean is."""
-    moments = side.moments  # type: ignore[attr-defined]
+def var(profiles: Profiles, reference: Reference) -> np.ndarray:
+    """Compute the coefficient of variation over cells, sd / mean (variance with denominator n).
+
+    It is 0 for a gene whose mean is 0, and NaN for a pair with fewer than two cells.
+    """
+    moments = profiles.moments  # type: ignore[attr-defined]
     n = moments.counts[: len(reference.pairs), None]
     with np.errstate(invalid="ignore", divide="ignore"):
         means = moments.sums[: len(n)] / n
@@ -80,20 +92,21 @@ def var(side: Profiles, reference: Reference) -> np.ndarray:
 
 
 @register_aggregation("scores", needs="cells", source=_PAPER)
-def scores(side: Profiles, reference: Reference) -> np.ndarray:
-    """Rank-sum z-score of each gene against the observed controls of the state."""
-    return rank_sum(side, reference).scores
+def scores(profiles: Profiles, reference: Reference) -> np.ndarray:
+    """Compute the rank-sum z-score of each gene against the observed controls of the state."""
+    return rank_sum(profiles, reference).scores
 
 
 @register_aggregation("logp", needs="cells", source=_PAPER)
-def logp(side: Profiles, reference: Reference) -> np.ndarray:
-    """Signed significance: sign(score) * -ln(p + 1e-24)."""
-    tested = rank_sum(side, reference)
+def logp(profiles: Profiles, reference: Reference) -> np.ndarray:
+    """Compute the signed significance of each gene, sign(score) * -ln(p + 1e-24), from the rank-sum test."""
+    tested = rank_sum(profiles, reference)
     return np.sign(tested.scores) * -np.log(tested.pvalues + 1e-24)
 
 
 @register_aggregation("pca_average", needs="cells", source=_PAPER)
-def pca_average(side: Profiles, reference: Reference) -> np.ndarray:
-    """Mean over cells in the space of the reference's principal components."""
+def pca_average(profiles: Profiles, reference: Reference) -> np.ndarray:
+    """Average the cells in the space of the reference's principal components."""
     axes = principal_axes(reference)
-    return (side.means - axes.centre) @ axes.components.T
+    # Projection is linear, so the mean of projected cells is the projected mean.
+    return (profiles.means - axes.centre) @ axes.components.T

@@ -1,4 +1,4 @@
-"""Has a model collapsed? Similarities between all perturbations, predicted and observed (appendix C.3)."""
+"""Has a model collapsed? How similar the effects of perturbations are, observed and predicted (appendix C.3)."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class Collapse:
     Attributes
     ----------
     observed, predicted
-        Cosine similarities of the log fold changes of all pairs of the split, ``(n, n)``, labelled.
-    matrix_distance
-        Frobenius norm of their difference; ``matrix_distance_per_pair`` is that divided by n.
+        Cosine similarities between the log fold changes of all pairs of the split, ``(n, n)``, labelled by pair.
+    matrix_distance, matrix_distance_per_pair
+        Frobenius norm of the difference of the two matrices; the same divided by n.
     rank, rank_transposed
-        Mean rank of the cosine of log fold changes, both ways; 0.5 is what a collapsed model gets.
+        Mean of ``cosine_rank_logfc`` and of ``cosine_rank_transposed_logfc``; a collapsed model gets 0.5.
     mean_similarity_observed, mean_similarity_predicted
-        Means off the diagonal: a collapsed model predicts effects that are all alike.
+        Mean of each matrix without its diagonal; near 1 if a model predicts one effect for all perturbations.
     """
 
     observed: pd.DataFrame
@@ -45,11 +45,11 @@ class Collapse:
 
 
 def collapse_diagnostics(reference: Reference, prediction: Prediction) -> Collapse:
-    """Compare how alike perturbations are in a prediction and in truth (appendix C.3)."""
+    """Compare how similar the effects of perturbations are in a prediction and in the observed cells (appendix C.3)."""
     labels = [pair_name(pair) for pair in reference.pairs]
     observed, predicted = similarities(reference, reference), similarities(prediction, reference)
     distance = matrix_distance(reference, prediction)
-    off = ~np.eye(len(labels), dtype=bool)
+    off_diagonal = ~np.eye(len(labels), dtype=bool)
     ranks = [
         _mean(find_metric(name).function(reference, prediction))
         for name in ("cosine_rank_logfc", "cosine_rank_transposed_logfc")
@@ -61,32 +61,33 @@ def collapse_diagnostics(reference: Reference, prediction: Prediction) -> Collap
         matrix_distance_per_pair=distance / len(labels),
         rank=ranks[0],
         rank_transposed=ranks[1],
-        mean_similarity_observed=_mean(observed[off]),
-        mean_similarity_predicted=_mean(predicted[off]),
+        mean_similarity_observed=_mean(observed[off_diagonal]),
+        mean_similarity_predicted=_mean(predicted[off_diagonal]),
     )
 
 
-def similarities(side: Profiles, reference: Reference) -> np.ndarray:
-    """Return cosine similarities of the log fold changes of all pairs, ``(n, n)``; 0 with a pair without any change."""
+def similarities(profiles: Profiles, reference: Reference) -> np.ndarray:
+    """Return cosine similarities between the log fold changes of all pairs, ``(n, n)``; 0 for a pair without change."""
     from perturbench.analysis.metrics.aggregations import logfc
 
-    return _cosines(logfc(side, reference))
+    return _cosines(logfc(profiles, reference))
 
 
 def similarity_table(reference: Reference, prediction: Prediction, limit: int = 40) -> pd.DataFrame:
-    """Return how alike the perturbations of each state are, observed and predicted, for a figure.
+    """Return how similar the effects of the perturbations of each state are, for a figure.
 
     Parameters
     ----------
     reference, prediction
-        Both sides; negative predicted means count as 0.
+        The observed and the predicted side; negative predicted means count as 0.
     limit
-        Perturbations of a state: those with most observed cells, whose effects are known best.
+        Largest number of perturbations of a state; those with most observed cells are kept, whose effects are known
+        best.
 
     Returns
     -------
     Long form: ``state`` (its covariates as text), ``perturbation``, ``other``, ``observed``, ``predicted`` (cosine of
-    log fold changes, float32). Perturbations are in the order of a clustering of the observed effects. States with one
+    log fold changes, float32). A clustering of the observed effects orders the perturbations. States with one
     perturbation are left out.
     """
     from perturbench.analysis.metrics.aggregations import logfc
@@ -101,7 +102,7 @@ def similarity_table(reference: Reference, prediction: Prediction, limit: int = 
         if len(pairs) < 2:
             continue
         matrices = {side: _cosines(rows[pairs]) for side, rows in sides.items()}
-        order = _clustered(matrices["observed"])
+        order = _cluster_order(matrices["observed"])
         labels = np.array([reference.pairs[pair][1] for pair in pairs], dtype=object)[order]
         table = pd.DataFrame({"perturbation": np.repeat(labels, len(pairs)), "other": np.tile(labels, len(pairs))})
         table.insert(0, "state", ", ".join(names))
@@ -114,29 +115,29 @@ def similarity_table(reference: Reference, prediction: Prediction, limit: int = 
 
 @register_metric("matrix_distance_logfc", better="lower", source="paper, appendix C.3.2")
 def matrix_distance(reference: Reference, prediction: Prediction) -> float:
-    """Frobenius norm of predicted less observed similarities, one value of the whole split."""
+    """Compute the Frobenius norm of predicted minus observed similarities, one value for the whole split."""
     return float(np.linalg.norm(similarities(prediction, reference) - similarities(reference, reference)))
 
 
 @register_metric("matrix_distance_per_pair_logfc", better="lower", source="paper, appendix C.3.2")
 def matrix_distance_per_pair(reference: Reference, prediction: Prediction) -> float:
-    """Frobenius norm as in ``matrix_distance_logfc``, divided by the number of pairs."""
+    """Compute ``matrix_distance_logfc`` divided by the number of pairs."""
     return matrix_distance(reference, prediction) / len(reference.pairs)
 
 
 def _cosines(changes: np.ndarray) -> np.ndarray:
-    """Return cosines between rows ``(n, n_genes)``: 0 with a row of zeros, NaN with an absent row."""
+    """Return cosines between all rows of ``(n, n_genes)``: 0 for a row of zeros, NaN for a row that is NaN."""
     absent = np.isnan(changes).any(axis=1)
     rows = unit_rows(changes)
-    similar = np.nan_to_num(rows @ rows.T, nan=0.0)
-    np.fill_diagonal(similar, 1.0)
-    similar[absent] = similar[:, absent] = np.nan
-    return similar
+    cosines = np.nan_to_num(rows @ rows.T, nan=0.0)
+    np.fill_diagonal(cosines, 1.0)
+    cosines[absent] = cosines[:, absent] = np.nan
+    return cosines
 
 
-def _clustered(similar: np.ndarray) -> np.ndarray:
-    """Return an order of the rows that puts like ones beside each other."""
-    distance = np.clip(1 - similar, 0, 2)
+def _cluster_order(similarity: np.ndarray) -> np.ndarray:
+    """Return an order of the rows that puts similar ones beside each other."""
+    distance = np.clip(1 - similarity, 0, 2)  # rounding takes cosines slightly out of [-1, 1]
     return leaves_list(linkage(squareform(distance, checks=False), "average"))
 
 

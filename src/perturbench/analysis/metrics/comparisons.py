@@ -1,4 +1,4 @@
-"""Functions that compare an observed with a predicted aggregate, along the last axis."""
+"""Comparisons of an observed with a predicted aggregate, along the last axis."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ _PAPER = "paper, section 4 and appendix C"
 
 
 def squared_distances(observed: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Return squared Euclidean distances of predictions (rows) to observations (columns), by one product."""
+    """Return squared Euclidean distances of predictions (rows) to observations (columns), ``(n, n)``."""
+    # |a - b|^2 = |a|^2 + |b|^2 - 2ab takes one matrix product. Centring first keeps the terms small, so that their
+    # difference loses little to rounding; what rounding pushes below 0 is 0.
     centre = observed.mean(axis=0)
     a, b = predicted - centre, observed - centre
     squares = (a * a).sum(1)[:, None] + (b * b).sum(1)[None, :] - 2 * (a @ b.T)
@@ -20,14 +22,15 @@ def squared_distances(observed: np.ndarray, predicted: np.ndarray) -> np.ndarray
 
 
 def unit_rows(rows: np.ndarray) -> np.ndarray:
-    """Return rows of length 1; NaN for a zero row."""
+    """Scale rows to length 1; a zero row becomes NaN."""
     norm = np.linalg.norm(rows, axis=-1, keepdims=True)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(norm > 0, rows / norm, np.nan)
 
 
 def centred(rows: np.ndarray) -> np.ndarray:
-    """Return rows less their mean; exactly zero for a constant row."""
+    """Subtract from each row its mean; a constant row becomes exactly zero."""
+    # Rounding of the mean would leave a constant row with a direction, and a correlation of its own.
     constant = np.ptp(rows, axis=-1, keepdims=True) == 0
     return np.where(constant, 0.0, rows - rows.mean(axis=-1, keepdims=True))
 
@@ -47,13 +50,13 @@ def _cosines(observed: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     source=_PAPER,
 )
 def rmse(observed: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Root mean squared error over genes."""
+    """Compute the root mean squared error over genes."""
     return np.sqrt(mse(observed, predicted))
 
 
 @register_comparison("mse", better="lower", pairwise=_mean_squares, source=_PAPER)
 def mse(observed: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Mean squared error over genes."""
+    """Compute the mean squared error over genes."""
     return ((observed - predicted) ** 2).mean(axis=-1)
 
 
@@ -64,13 +67,13 @@ def mse(observed: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     source=_PAPER,
 )
 def mae(observed: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Mean absolute error over genes."""
+    """Compute the mean absolute error over genes."""
     return np.abs(observed - predicted).mean(axis=-1)
 
 
 @register_comparison("cosine", better="higher", pairwise=_cosines, source=_PAPER)
 def cosine(observed: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Cosine similarity over genes; NaN with a zero vector."""
+    """Compute the cosine similarity over genes; NaN if either vector is zero."""
     return (unit_rows(observed) * unit_rows(predicted)).sum(axis=-1)
 
 
@@ -81,7 +84,7 @@ def cosine(observed: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     source=_PAPER,
 )
 def pearson(observed: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Pearson correlation over genes; NaN with a constant vector."""
+    """Compute the Pearson correlation over genes; NaN if either vector is constant."""
     return cosine(centred(observed), centred(predicted))
 
 
@@ -91,7 +94,7 @@ def pearson(observed: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     pairwise=lambda observed, predicted: _cosines(centred(_ranked(observed)), centred(_ranked(predicted))),
 )
 def spearman(observed: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Rank correlation over genes, ties averaged; NaN with a constant vector."""
+    """Compute the Spearman correlation over genes, ties averaged; NaN if either vector is constant."""
     return pearson(_ranked(observed), _ranked(predicted))
 
 
@@ -102,11 +105,12 @@ def spearman(observed: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     source=_PAPER,
 )
 def r2_score(observed: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Share of the variance over genes of the observed that the predicted explains; NaN if the observed is constant."""
+    """Compute the share of the observed variance over genes that is explained; NaN if the observed is constant."""
     return _explained(((observed - predicted) ** 2).sum(axis=-1), observed)
 
 
 def _explained(residual: np.ndarray, observed: np.ndarray) -> np.ndarray:
+    """Return 1 - residual / total sum of squares, where observations are the truth."""
     total = (centred(observed) ** 2).sum(axis=-1)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(total > 0, 1 - residual / total, np.nan)

@@ -1,4 +1,4 @@
-"""Differential expression: one rank-sum test for all perturbations of a state, and agreement of its results."""
+"""Agreement of observed and predicted differential expression, by rank-sum tests against the observed controls."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from perturbench.analysis.metrics.registry import register_metric
 if TYPE_CHECKING:
     from perturbench.analysis.profiles import Prediction, Reference
 
+#: Number of genes in ``top_k_recall_scores``.
 TOP_K = 20
 
 
 def _top(scores: np.ndarray, k: int) -> np.ndarray:
     """Return a mask of the k largest |scores| of each row, ties by position; 0 and NaN are never among them."""
+    # Without that, a prediction of no effect would recall whichever genes come first in the file.
     strength = np.abs(np.nan_to_num(scores, nan=-1.0))
     order = np.argsort(-strength, axis=1, kind="stable")[:, :k]
     mask = np.zeros(scores.shape, dtype=bool)
@@ -27,6 +29,7 @@ def _top(scores: np.ndarray, k: int) -> np.ndarray:
 
 
 def _undefined_where_untested(values: np.ndarray, *tested: RankSum) -> np.ndarray:
+    """Set the values of pairs to NaN that had too few cells for one of the tests."""
     for results in tested:
         values = np.where(np.isnan(results.scores).any(axis=1), np.nan, values)
     return values
@@ -39,7 +42,7 @@ def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 
 @register_metric("top_k_recall_scores", better="higher", needs="cells", source="paper, appendix C")
 def top_k_recall(reference: Reference, prediction: Prediction) -> np.ndarray:
-    """Share of the 20 genes with the largest observed |score| among the 20 with the largest predicted."""
+    """Compute the share of the 20 genes with the largest observed |score| that are among the 20 largest predicted."""
     observed, predicted = rank_sum(reference, reference), rank_sum(prediction, reference)
     k = min(TOP_K, observed.scores.shape[1])
     both = (_top(observed.scores, k) & _top(predicted.scores, k)).sum(axis=1)
@@ -48,7 +51,10 @@ def top_k_recall(reference: Reference, prediction: Prediction) -> np.ndarray:
 
 @register_metric("de_overlap", better="higher", needs="cells", source="cell-eval (Arc Institute)")
 def de_overlap(reference: Reference, prediction: Prediction) -> np.ndarray:
-    """Overlap at k: share of the k significant observed genes among the k strongest predicted significant ones."""
+    """Compute the overlap at k, where k is the number of genes that are significant in the observed cells.
+
+    It is the share of these k genes among the k genes with the largest |score| that are significant in the prediction.
+    """
     observed, predicted = rank_sum(reference, reference), rank_sum(prediction, reference)
     values = []
     for truth, score, called in zip(observed.significant, predicted.scores, predicted.significant, strict=True):
@@ -60,7 +66,7 @@ def de_overlap(reference: Reference, prediction: Prediction) -> np.ndarray:
 
 @register_metric("de_precision", better="higher", needs="cells", source="cell-eval (Arc Institute)")
 def de_precision(reference: Reference, prediction: Prediction) -> np.ndarray:
-    """Share of predicted significant genes that are significant in the observed; NaN if none is predicted."""
+    """Compute the share of genes significant in the prediction that are in the observed; NaN if it has none."""
     observed, predicted = rank_sum(reference, reference), rank_sum(prediction, reference)
     right = (observed.significant & predicted.significant).sum(axis=1)
     return _undefined_where_untested(_share(right, predicted.significant.sum(axis=1)), observed, predicted)
@@ -68,7 +74,7 @@ def de_precision(reference: Reference, prediction: Prediction) -> np.ndarray:
 
 @register_metric("de_direction_match", better="higher", source="cell-eval (Arc Institute)", needs="cells")
 def de_direction_match(reference: Reference, prediction: Prediction) -> np.ndarray:
-    """Share of observed significant genes whose mean moves the same way; a gene that does not move is wrong."""
+    """Compute the share of observed significant genes that change in the right direction; no change is wrong."""
     observed = rank_sum(reference, reference)
     same = np.sign(reference.means - reference.control_means) * np.sign(prediction.means - reference.control_means) > 0
     values = _share((same & observed.significant).sum(axis=1), observed.significant.sum(axis=1))
@@ -77,7 +83,10 @@ def de_direction_match(reference: Reference, prediction: Prediction) -> np.ndarr
 
 @register_metric("de_auprc", better="higher", source="cell-eval (Arc Institute)", needs="cells")
 def de_auprc(reference: Reference, prediction: Prediction) -> np.ndarray:
-    """Average precision of predicted |scores| for the observed significant genes, equal scores taken together."""
+    """Compute the average precision with which predicted |scores| find the observed significant genes.
+
+    Genes with equal scores enter together, so that their order in the file does not matter.
+    """
     from sklearn.metrics import average_precision_score
 
     observed, predicted = rank_sum(reference, reference), rank_sum(prediction, reference)
@@ -90,16 +99,16 @@ def de_auprc(reference: Reference, prediction: Prediction) -> np.ndarray:
 
 @register_metric("de_spearman_lfc", better="higher", source="cell-eval (Arc Institute)", needs="cells")
 def de_spearman_lfc(reference: Reference, prediction: Prediction) -> np.ndarray:
-    """Rank correlation of log fold changes over the observed significant genes; NaN for fewer than three."""
+    """Compute the Spearman correlation of log fold changes over observed significant genes; NaN below three genes."""
     from perturbench.analysis.metrics.aggregations import logfc
 
     observed = rank_sum(reference, reference)
     values = []
-    for mine, theirs, genes in zip(
+    for predicted, truth, genes in zip(
         logfc(prediction, reference), logfc(reference, reference), observed.significant, strict=True
     ):
-        if genes.sum() < 3 or np.isnan(mine).any():
+        if genes.sum() < 3 or np.isnan(predicted).any():
             values.append(np.nan)
         else:
-            values.append(float(cosine(centred(rankdata(theirs[genes])), centred(rankdata(mine[genes])))))
+            values.append(float(cosine(centred(rankdata(truth[genes])), centred(rankdata(predicted[genes])))))
     return _undefined_where_untested(np.array(values, dtype=float), observed)

@@ -1,4 +1,4 @@
-"""Changes: against the controls, and against what perturbed cells look like on average."""
+"""Metrics of perturbation effects, relative to the controls or to the mean perturbed state."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from perturbench.analysis.metrics.comparisons import pearson
 from perturbench.analysis.metrics.rank_sum import rank_sum
-from perturbench.analysis.metrics.ranks import rank_of_matches, same_rows
+from perturbench.analysis.metrics.ranks import merge_nearly_equal_rows, rank_of_matches
 from perturbench.analysis.metrics.registry import find_comparison, register_metric
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def mean_perturbed_state(reference: Reference) -> np.ndarray:
-    """Return the mean over the observed perturbations of each pair's state, ``(n_pairs, n_genes)``."""
+    """Return the mean over all observed perturbations of each pair's state, ``(n_pairs, n_genes)``."""
     means = np.empty_like(reference.means)
     for state in range(len(reference.states)):
         pairs = reference.pairs_of_state(state)
@@ -26,47 +26,56 @@ def mean_perturbed_state(reference: Reference) -> np.ndarray:
 
 @register_metric("pearson_delta", better="higher", source="GEARS (Roohani et al. 2024)")
 def pearson_delta(reference: Reference, prediction: Prediction) -> np.ndarray:
-    """Correlation of changes against the observed controls; NaN without any change."""
+    """Correlate observed and predicted changes from the observed controls; NaN if either changes nothing."""
     return pearson(reference.means - reference.control_means, prediction.means - reference.control_means)
 
 
 @register_metric("pearson_delta_mean", better="higher", source="Systema (Vinas Torne et al. 2025)")
 def pearson_delta_mean(reference: Reference, prediction: Prediction) -> np.ndarray:
-    """Correlation of changes against the mean perturbed state; 0 for a model that predicts that state itself.
+    """Correlate observed and predicted changes from the mean perturbed state.
 
-    NaN for a pair that is not predicted, and in a state with one perturbation.
+    A model that knows only the mean perturbed state gets 0. NaN for a pair that is not predicted, and in a state with
+    one perturbation, whose mean is the perturbation itself.
     """
     centre = mean_perturbed_state(reference)
     observed, predicted = reference.means - centre, prediction.means - centre
     values = pearson(observed, predicted)
-    knows_only_the_mean = np.abs(predicted).max(axis=1) <= 1e-9 * np.maximum(np.abs(centre).max(axis=1), 1e-12)
-    values = np.where(knows_only_the_mean, 0.0, values)
+    # Predicting the mean itself leaves rounding errors, whose correlation would be noise: it is 0 by definition.
+    predicts_the_mean = np.abs(predicted).max(axis=1) <= 1e-9 * np.maximum(np.abs(centre).max(axis=1), 1e-12)
+    values = np.where(predicts_the_mean, 0.0, values)
     sizes = np.bincount(reference.state_of_pair)[reference.state_of_pair]
     return np.where((sizes < 2) | np.isnan(prediction.means).any(axis=1), np.nan, values)
 
 
 def _weights(reference: Reference) -> np.ndarray:
-    """Return weights of the genes from the observed rank-sum only, each row summing to 1; NaN without a test."""
+    """Return the weight of each gene, ``(n_pairs, n_genes)``: squared rank-sum scores scaled to sum to 1.
 
-    def make() -> np.ndarray:
+    They come from the observed cells only, so that a prediction cannot choose its weights. NaN for a pair that has no
+    test, equal weights if no gene changes.
+    """
+
+    def compute() -> np.ndarray:
         strength = rank_sum(reference, reference).scores ** 2
         total = strength.sum(axis=1, keepdims=True)
         uniform = np.full_like(strength, 1 / strength.shape[1])
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.where(total == 0, uniform, strength / total)
 
-    return reference.remember("weights", make)
+    return reference.cached("weights", compute)
 
 
 @register_metric("wmse", better="lower", needs="cells", source="Mejia et al. 2025")
 def wmse(reference: Reference, prediction: Prediction) -> np.ndarray:
-    """Squared error weighted by the squared observed rank-sum score of each gene."""
+    """Compute the mean squared error, genes weighted by their squared observed rank-sum score."""
     return (_weights(reference) * (reference.means - prediction.means) ** 2).sum(axis=1)
 
 
 @register_metric("r2_weighted", better="higher", needs="cells", source="Mejia et al. 2025")
 def r2_weighted(reference: Reference, prediction: Prediction) -> np.ndarray:
-    """Weighted share of the change against the mean perturbed state that is explained; 0 for predicting that state."""
+    """Compute the weighted share of the change from the mean perturbed state that is explained.
+
+    Genes are weighted as in ``wmse``. Predicting the mean perturbed state gets 0.
+    """
     weights, centre = _weights(reference), mean_perturbed_state(reference)
     total = (weights * (reference.means - centre) ** 2).sum(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -74,24 +83,24 @@ def r2_weighted(reference: Reference, prediction: Prediction) -> np.ndarray:
 
 
 def _discrimination(reference: Reference, prediction: Prediction, norm: str) -> np.ndarray:
-    """Return 1 - the transposed rank of the changes.
+    """Return the perturbation discrimination score, 1 - the transposed rank of the changes, ``(n_pairs,)``.
 
-    All genes that are perturbed in the state are left out, for every pair: were only a pair's own target left out, the
-    targets of the others would give it away, and a constant prediction would seem to discriminate.
+    Every gene that is perturbed in the state is left out for all of its pairs. If each pair left out its own target
+    only, the missing gene would identify the pair, and even a constant prediction would seem to discriminate.
     """
     values = np.full(len(reference.pairs), np.nan)
     present = ~np.isnan(prediction.means).any(axis=1)
     for state in range(len(reference.states)):
         pairs = reference.pairs_of_state(state)
         targets = {name for pair in pairs for name in reference.keys.singles(reference.pairs[pair][1])}
-        kept = ~reference.genes.isin(targets)
+        genes = ~reference.genes.isin(targets)
         pairs = pairs[present[pairs]]
-        if not len(pairs) or not kept.any():
+        if not len(pairs) or not genes.any():
             continue
         control = reference.control_means[pairs]
-        observed, predicted = ((side.means[pairs] - control)[:, kept] for side in (reference, prediction))
+        observed, predicted = ((side.means[pairs] - control)[:, genes] for side in (reference, prediction))
         comparison = find_comparison(_NORMS[norm])
-        matrix = comparison.matrix(observed, same_rows(predicted))
+        matrix = comparison.matrix(observed, merge_nearly_equal_rows(predicted))
         values[pairs] = 1 - rank_of_matches(matrix.T, comparison.better)
     return values
 

@@ -1,4 +1,4 @@
-"""Principal axes of the reference cells."""
+"""Principal axes of the reference's cells."""
 
 from __future__ import annotations
 
@@ -13,37 +13,46 @@ if TYPE_CHECKING:
     from perturbench.analysis.profiles import Reference
 
 
+#: Largest number of principal components.
 N_COMPONENTS = 256
-
-
-#: Beyond this many genes the principal axes come from an iterative solver instead of the covariance matrix.
+#: With more genes than this, an iterative solver finds the axes: the covariance matrix would be too large.
 _COVARIANCE_GENES = 3000
 
 
 @dataclass(frozen=True)
 class Axes:
-    """Principal axes of the reference: ``centre`` ``(n_genes,)`` and ``components`` ``(n_components, n_genes)``."""
+    """Principal axes of the reference.
+
+    Attributes
+    ----------
+    centre
+        Mean expression of the cells, ``(n_genes,)``.
+    components
+        Axes as rows, ``(n_components, n_genes)``, the largest variance first.
+    """
 
     centre: np.ndarray
     components: np.ndarray
 
     def project(self, cells: Any) -> np.ndarray:
-        """Return cells in the space of the axes, ``(n_cells, n_components)``."""
+        """Project cells ``(n_cells, n_genes)`` onto the axes, ``(n_cells, n_components)``."""
+        # Projecting the centre apart leaves sparse cells sparse.
         return np.asarray(cells @ self.components.T) - self.centre @ self.components.T
 
 
 def principal_axes(reference: Reference) -> Axes:
-    """Return the axes of all reference cells, 256 or as many as the data has; computed once."""
-    return reference.remember("axes", lambda: _principal_axes(reference))
+    """Return the principal axes of all cells of the reference, at most 256; later calls reuse them."""
+    return reference.cached("principal axes", lambda: _principal_axes(reference))
 
 
 def _principal_axes(reference: Reference) -> Axes:
     cells = reference.require_cells("a principal component")
     n_cells, n_genes = int((cells.codes >= 0).sum()), len(reference.genes)
     n = min(N_COMPONENTS, n_cells - 1, n_genes)
-    if n < 1:
+    if n < 1:  # a single cell has no variance, hence no axis
         return Axes(reference.gene_means, np.zeros((1, n_genes)))
     if n_genes <= _COVARIANCE_GENES:
+        # Summed block by block: neither the dense cells nor a second copy of them are ever in memory.
         covariance = np.zeros((n_genes, n_genes))
         for codes, block in cells.blocks():
             used = block[codes >= 0]

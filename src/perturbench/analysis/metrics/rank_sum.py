@@ -1,4 +1,4 @@
-"""Rank-sum tests of every gene of every perturbation against the controls of its state."""
+"""Rank-sum tests for differential expression: every gene of every pair against the controls of its state."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scipy.stats import false_discovery_control
 if TYPE_CHECKING:
     from perturbench.analysis.profiles import Profiles, Reference
 
-
+#: Genes with a smaller adjusted p-value are differentially expressed.
 ALPHA = 0.05
 
 
@@ -26,11 +26,11 @@ class RankSum:
     Attributes
     ----------
     scores
-        z-scores, tie-corrected, as scanpy's ``rank_genes_groups(method="wilcoxon", tie_correct=True)``.
+        z-scores with tie correction, as in scanpy's ``rank_genes_groups(method="wilcoxon", tie_correct=True)``.
     pvalues
-        Two-sided.
+        Two-sided p-values.
     significant
-        Whether the Benjamini-Hochberg adjusted p-value is below 0.05.
+        Whether the p-value, adjusted over genes by Benjamini and Hochberg, is below 0.05.
     """
 
     scores: np.ndarray
@@ -38,20 +38,20 @@ class RankSum:
     significant: np.ndarray
 
 
-def rank_sum(side: Profiles, reference: Reference) -> RankSum:
-    """Test each gene of each pair's cells against the observed control cells of its state; computed once."""
-    return side.remember("rank_sum", lambda: _rank_sum(side, reference))
+def rank_sum(profiles: Profiles, reference: Reference) -> RankSum:
+    """Test each pair's cells against the observed control cells of its state, gene by gene; later calls reuse it."""
+    return profiles.cached("rank sum", lambda: _rank_sum(profiles, reference))
 
 
-def _rank_sum(side: Profiles, reference: Reference) -> RankSum:
+def _rank_sum(profiles: Profiles, reference: Reference) -> RankSum:
     shape = (len(reference.pairs), len(reference.genes))
     scores, pvalues = np.full(shape, np.nan), np.full(shape, np.nan)
     for state in range(len(reference.states)):
         pairs = reference.pairs_of_state(state)
-        pairs = pairs[side.counts[pairs] > 1]
+        pairs = pairs[profiles.counts[pairs] > 1]
         if not len(pairs):
             continue
-        cells, codes = side.require_cells("a test").take(pairs)
+        cells, codes = profiles.require_cells("a rank-sum test").take(pairs)
         z, p = _test_against(cells, codes, reference.control_cells(state), pairs)
         scores[pairs], pvalues[pairs] = z, p
     significant = np.zeros(shape, dtype=bool)
@@ -62,7 +62,10 @@ def _rank_sum(side: Profiles, reference: Reference) -> RankSum:
 
 
 def _test_against(cells: Any, codes: np.ndarray, controls: Any, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return z-scores and p-values ``(n_pairs, n_genes)``, by illico."""
+    """Return z-scores and p-values of all pairs of one state, ``(n_pairs, n_genes)`` each.
+
+    illico ranks the controls once for all pairs, where scanpy ranks them again for every pair.
+    """
     import anndata as ad
     import illico
     import pandas as pd
@@ -73,13 +76,13 @@ def _test_against(cells: Any, codes: np.ndarray, controls: Any, pairs: np.ndarra
         cells, controls = (part.toarray() if sp.issparse(part) else part for part in (cells, controls))
     x: Any = sp.vstack([cells, controls], format="csr") if sp.issparse(cells) else np.concatenate([cells, controls])
     if sp.issparse(x):
-        x.sort_indices()
+        x.sort_indices()  # as illico needs them
     labels = np.concatenate([np.searchsorted(pairs, codes), np.full(controls.shape[0], len(pairs))])
     names = [*(str(pair) for pair in pairs), "control"]
     obs = pd.DataFrame({"group": pd.Categorical.from_codes(labels, names)}).set_index(
         pd.RangeIndex(len(labels)).astype(str)
     )
-    with contextlib.redirect_stderr(io.StringIO()):  # its progress bar
+    with contextlib.redirect_stderr(io.StringIO()):  # hides illico's progress bar
         table = illico.asymptotic_wilcoxon(
             ad.AnnData(x.astype(np.float32), obs=obs),
             is_log1p=True,
@@ -93,4 +96,5 @@ def _test_against(cells: Any, codes: np.ndarray, controls: Any, pairs: np.ndarra
     shape = (len(pairs), x.shape[1])
     z = table["z_score"].to_numpy(dtype=float).reshape(shape)
     p = table["p_value"].to_numpy(dtype=float).reshape(shape)
+    # NaN stands for a gene with the same value in all cells: no change, and no evidence of one.
     return np.nan_to_num(z), np.where(np.isnan(p), 1.0, p)

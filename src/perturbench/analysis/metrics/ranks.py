@@ -1,4 +1,4 @@
-"""Ranks: whether a model can tell perturbations apart."""
+"""Ranks, which show whether a model can tell the perturbations of a state apart."""
 
 from __future__ import annotations
 
@@ -6,61 +6,63 @@ from typing import Literal
 
 import numpy as np
 
-#: Two values closer than this fraction of the typical one are a tie: predictions are float32 and tell no more.
-TIE = 1e-7
-#: Two rows are the same if no value differs by more than this fraction of the largest.
-SAME = 2e-6
+#: Two values tie if they differ by less than this fraction of a typical value: float32 predictions resolve no more.
+TIE_TOLERANCE = 1e-7
+#: Two predictions are equal if no gene differs by more than this fraction of the largest value.
+ROW_TOLERANCE = 2e-6
 
 
 def rank_of_matches(matrix: np.ndarray, better: Literal["lower", "higher"]) -> np.ndarray:
-    """Rank each right prediction among all predictions of a state (Eq. 2 of the paper).
+    """Rank the prediction of each perturbation among all predictions of its state (Eq. 2 of the paper).
 
     Parameters
     ----------
     matrix
-        Value of prediction ``j`` for observation ``i`` at ``[j, i]``, ``(n, n)``; its transpose gives Eq. 3, which
-        ranks observations per prediction.
+        Comparison of prediction ``j`` with observation ``i`` at ``[j, i]``, ``(n, n)``. Its transpose gives Eq. 3,
+        which ranks the observations for each prediction.
     better
-        Whether lower or higher values are nearer.
+        Whether lower (distances) or higher values (similarities) are nearer.
 
     Returns
     -------
-    ``(n,)``: the share of other predictions that are nearer to the observation, ties counting one half. 0 is perfect,
-    0.5 is random; a model that predicts the same for every perturbation gets exactly 0.5. NaN for n = 1. An undefined
-    similarity (the cosine of a zero vector) ranks as 0, no direction at all; an undefined distance as the farthest.
+    ``(n,)``: the share of the other predictions that are nearer to the observation than its own; ties count one half.
+    0 is perfect and 0.5 is random. A model that predicts the same for every perturbation gets exactly 0.5. NaN for
+    n = 1. An undefined similarity, such as the cosine of a zero vector, counts as 0: no direction at all. An undefined
+    distance counts as infinite.
     """
     n = len(matrix)
     if n < 2:
         return np.full(n, np.nan)
     distance = np.where(np.isnan(matrix), np.inf, matrix) if better == "lower" else -np.nan_to_num(matrix, nan=0.0)
-    own = np.diagonal(distance)
-    with np.errstate(invalid="ignore"):  # infinite - infinite
-        gap = distance - own
+    matching = np.diagonal(distance)
+    with np.errstate(invalid="ignore"):  # infinity - infinity
+        gap = distance - matching
+        # The median is robust: one wild prediction must not widen the tolerance until all others tie.
         typical = np.ma.median(np.ma.masked_invalid(np.abs(distance)), axis=0).filled(0.0)
-        if better == "higher":  # similarities are of the order of 1, also where they happen to be near 0
+        if better == "higher":  # similarities are of order 1 even where they happen to be near 0
             typical = np.maximum(typical, 1.0)
-        tie = (distance == own) | (np.isfinite(gap) & (np.abs(gap) <= TIE * typical))
+        tie = (distance == matching) | (np.isfinite(gap) & (np.abs(gap) <= TIE_TOLERANCE * typical))
     np.fill_diagonal(tie, False)
     nearer = (gap < 0) & ~tie
     return (nearer.sum(axis=0) + 0.5 * tie.sum(axis=0)) / (n - 1)
 
 
-def same_rows(rows: np.ndarray) -> np.ndarray:
-    """Return rows with those that differ by no more than float32 tells made exactly equal, ``(n, n_features)``.
+def merge_nearly_equal_rows(rows: np.ndarray) -> np.ndarray:
+    """Make rows exactly equal that differ by no more than float32 rounding, ``(n, n_features)``.
 
-    A model that predicts the same for every perturbation does so up to the rounding of its arithmetic; without this the
-    rounding would rank its predictions at random.
+    A collapsed model predicts the same for every perturbation only up to rounding. Without this step, rounding errors
+    would rank its predictions at random.
     """
-    tolerance = SAME * np.abs(rows).max(initial=0.0)
+    tolerance = ROW_TOLERANCE * np.abs(rows).max(initial=0.0)
     direction = np.random.default_rng(0).normal(size=rows.shape[1])
-    place = rows @ direction
-    order = np.argsort(place, kind="stable")
-    # Equal rows are near each other along any direction; only such neighbours are compared gene by gene.
-    near = np.diff(place[order]) <= tolerance * np.abs(direction).sum()
+    position = rows @ direction
+    order = np.argsort(position, kind="stable")
+    # Equal rows are neighbours along any direction. Comparing only neighbours gene by gene avoids all n^2 pairs.
+    near = np.diff(position[order]) <= tolerance * np.abs(direction).sum()
     if not near.any():
         return rows
-    same = rows.copy()
+    merged = rows.copy()
     for before, after in zip(order[:-1][near], order[1:][near], strict=True):
-        if np.abs(same[before] - rows[after]).max() <= tolerance:
-            same[after] = same[before]
-    return same
+        if np.abs(merged[before] - rows[after]).max() <= tolerance:
+            merged[after] = merged[before]
+    return merged

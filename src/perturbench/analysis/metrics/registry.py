@@ -1,9 +1,9 @@
-"""The registry of metrics.
+"""The registry of metrics: register a function, find a metric by its name.
 
-Most metrics compare two aggregates: ``<comparison>_<aggregation>`` (``rmse_average``), or rank that comparison among
-all predictions of the state, ``<comparison>_rank_<aggregation>`` and ``<comparison>_rank_transposed_<aggregation>``.
-Others are functions of both sides of their own. Add one with a decorated function; its module goes into
-``evaluation.plugins``::
+Most metrics compare two aggregates. A comparison (``rmse``) and an aggregation (``average``) make three metrics:
+``rmse_average``, and ``rmse_rank_average`` and ``rmse_rank_transposed_average``, which rank that comparison among all
+predictions of a state. Any other metric is one function of the reference and the prediction. To add one, decorate a
+function and name its module in ``evaluation.plugins``::
 
     @register_comparison("max_error", better="lower")
     def max_error(observed, predicted):
@@ -12,141 +12,64 @@ Others are functions of both sides of their own. Add one with a decorated functi
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from importlib import import_module
 from importlib.resources import files
-from typing import Any, Literal
+from typing import TYPE_CHECKING
 
-import numpy as np
 import yaml
 
-from perturbench.analysis.metrics.ranks import rank_of_matches, same_rows
-from perturbench.analysis.profiles import Prediction, Profiles, Reference
+from perturbench.analysis.metrics.definitions import Aggregation, Comparison, Metric, combine, combined_names
 from perturbench.errors import PerturbenchError, listing, require_choice
 
-Better = Literal["lower", "higher"]
-Needs = Literal["means", "cells"]
-RowFunction = Callable[[np.ndarray, np.ndarray], np.ndarray]
-AggregationFunction = Callable[[Profiles, Reference], np.ndarray]
-MetricFunction = Callable[[Reference, Prediction], Any]
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
-#: Where the metrics of this package are registered; imported when a metric is first asked for.
+    from perturbench.analysis.metrics.definitions import (
+        AggregationFunction,
+        Better,
+        MetricFunction,
+        Needs,
+        RowFunction,
+    )
+
+#: Modules of this package that register metrics; they are imported when the registry is first used.
 _MODULES = ("comparisons", "aggregations", "effects", "differential_expression", "distributions", "collapse")
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A function of an observed and a predicted aggregate.
-
-    Attributes
-    ----------
-    name
-        Its name, the first part of a metric's.
-    better
-        Whether lower or higher values are better.
-    rows
-        ``(..., n_genes), (..., n_genes) -> (...)``: observed and predicted, compared along the last axis.
-    pairwise
-        Optional fast ``(n, n_genes), (n, n_genes) -> (n, n)``: value of prediction ``j`` for observation ``i`` at
-        ``[j, i]``.
-    source
-        Where it is defined.
-    """
-
-    name: str
-    better: Better
-    rows: RowFunction
-    pairwise: RowFunction | None = None
-    source: str = ""
-
-    def matrix(self, observed: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-        """Return the value of every prediction (rows) for every observation (columns), ``(n, n)``."""
-        if self.pairwise is not None:
-            return self.pairwise(observed, predicted)
-        return np.stack([self.rows(row[None], predicted) for row in observed], axis=1)
-
-
-@dataclass(frozen=True)
-class Aggregation:
-    """What is compared: a function of one side and the reference.
-
-    Attributes
-    ----------
-    name
-        Its name, the last part of a metric's.
-    function
-        ``side, reference -> (n_pairs, n_features)``.
-    needs
-        Whether means suffice or cells are needed.
-    source
-        Where it is defined.
-    """
-
-    name: str
-    function: AggregationFunction
-    needs: Needs = "means"
-    source: str = ""
-
-    def of(self, side: Profiles, reference: Reference) -> np.ndarray:
-        """Return the aggregate of a side; computed once."""
-        return side.remember(("aggregation", self.name), lambda: self.function(side, reference))
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A metric.
-
-    Attributes
-    ----------
-    name
-        The name in tables.
-    better
-        Whether lower or higher is better.
-    function
-        ``reference, prediction -> (n_pairs,)``, or one value of the whole split.
-    needs
-        Whether means suffice or cells are needed.
-    source
-        Where it is defined.
-    """
-
-    name: str
-    better: Better
-    function: MetricFunction
-    needs: Needs = "means"
-    source: str = ""
-
-    @property
-    def is_rank(self) -> bool:
-        """Whether it is a rank, for which 0.5 is random."""
-        return "_rank_" in self.name
-
 
 _COMPARISONS: dict[str, Comparison] = {}
 _AGGREGATIONS: dict[str, Aggregation] = {}
-_OTHERS: dict[str, Metric] = {}
+#: Metrics that are no combination of a comparison and an aggregation.
+_METRICS: dict[str, Metric] = {}
 
 
 def register_comparison(
     name: str, *, better: Better, pairwise: RowFunction | None = None, source: str = ""
 ) -> Callable[[RowFunction], RowFunction]:
-    """Register a function of observed and predicted aggregates as a metric, and as rank metrics.
+    """Register a function that compares observed with predicted aggregates, as a metric and as its rank metrics.
 
     Parameters
     ----------
     name
         First part of the metric's name.
     better
-        Whether ``lower`` or ``higher`` is better.
+        Whether ``lower`` or ``higher`` values are better.
     pairwise
-        Optional fast form for ranks, see :class:`Comparison`.
+        Optional faster form for ranks, see :class:`~perturbench.analysis.metrics.definitions.Comparison`.
     source
-        Where it is defined.
+        Publication or code that defines it.
+
+    Raises
+    ------
+    PerturbenchError
+        If another function has the name already, or makes a metric of the same name.
     """
+    require_choice("better", better, ("lower", "higher"))
 
     def register(function: RowFunction) -> RowFunction:
+        _import_built_in_metrics(before=function)
+        if name in _COMPARISONS:
+            _require_same("comparison", name, _COMPARISONS[name].rows, function)
+        _require_unambiguous([*_COMPARISONS, name], _AGGREGATIONS, _METRICS)
         _COMPARISONS[name] = Comparison(name, better, function, pairwise, source)
         return function
 
@@ -156,9 +79,29 @@ def register_comparison(
 def register_aggregation(
     name: str, *, needs: Needs = "means", source: str = ""
 ) -> Callable[[AggregationFunction], AggregationFunction]:
-    """Register a function of one side and the reference as an aggregation, see :class:`Aggregation`."""
+    """Register a function that reduces the cells of each pair to one vector.
+
+    Parameters
+    ----------
+    name
+        Last part of the metric's name.
+    needs
+        Whether group ``means`` are enough, or single ``cells`` are needed.
+    source
+        Publication or code that defines it.
+
+    Raises
+    ------
+    PerturbenchError
+        If another function has the name already, or makes a metric of the same name.
+    """
+    require_choice("needs", needs, ("means", "cells"))
 
     def register(function: AggregationFunction) -> AggregationFunction:
+        _import_built_in_metrics(before=function)
+        if name in _AGGREGATIONS:
+            _require_same("aggregation", name, _AGGREGATIONS[name].function, function)
+        _require_unambiguous(_COMPARISONS, [*_AGGREGATIONS, name], _METRICS)
         _AGGREGATIONS[name] = Aggregation(name, function, needs, source)
         return function
 
@@ -168,10 +111,33 @@ def register_aggregation(
 def register_metric(
     name: str, *, better: Better, needs: Needs = "means", source: str = ""
 ) -> Callable[[MetricFunction], MetricFunction]:
-    """Register a function of the reference and a prediction as a metric, see :class:`Metric`."""
+    """Register a function of the reference and the prediction as a metric.
+
+    Parameters
+    ----------
+    name
+        Name in tables.
+    better
+        Whether ``lower`` or ``higher`` values are better.
+    needs
+        Whether group ``means`` are enough, or single ``cells`` are needed.
+    source
+        Publication or code that defines it.
+
+    Raises
+    ------
+    PerturbenchError
+        If another metric has the name already.
+    """
+    require_choice("better", better, ("lower", "higher"))
+    require_choice("needs", needs, ("means", "cells"))
 
     def register(function: MetricFunction) -> MetricFunction:
-        _OTHERS[name] = Metric(name, better, function, needs, source)
+        _import_built_in_metrics(before=function)
+        if name in _METRICS:
+            _require_same("metric", name, _METRICS[name].function, function)
+        _require_unambiguous(_COMPARISONS, _AGGREGATIONS, [*_METRICS, name])
+        _METRICS[name] = Metric(name, better, function, needs, source)
         return function
 
     return register
@@ -179,31 +145,23 @@ def register_metric(
 
 def available_metrics() -> dict[str, Metric]:
     """Return every registered metric by name."""
-    for module in _MODULES:
-        import_module(f"perturbench.analysis.metrics.{module}")
-    metrics = []
-    for comparison in _COMPARISONS.values():
-        for aggregation in _AGGREGATIONS.values():
-            fit = partial(_fit, comparison, aggregation)
-            rank = partial(_rank, comparison, aggregation, False)
-            transposed = partial(_rank, comparison, aggregation, True)
-            needs, source = aggregation.needs, comparison.source or aggregation.source
-            start, end = comparison.name, aggregation.name
-            metrics += [
-                Metric(f"{start}_{end}", comparison.better, fit, needs, source),
-                Metric(f"{start}_rank_{end}", "lower", rank, needs, source),
-                Metric(f"{start}_rank_transposed_{end}", "lower", transposed, needs, source),
-            ]
-    return {metric.name: metric for metric in metrics} | _OTHERS
+    _import_built_in_metrics()
+    combined = [
+        metric
+        for comparison in _COMPARISONS.values()
+        for aggregation in _AGGREGATIONS.values()
+        for metric in combine(comparison, aggregation)
+    ]
+    return {metric.name: metric for metric in combined} | _METRICS
 
 
 def find_metric(name: str) -> Metric:
-    """Return the metric of a name.
+    """Return a metric by its name.
 
     Raises
     ------
     PerturbenchError
-        If there is none, with the names there are.
+        If no metric has that name; the message lists the names to choose from.
     """
     known = available_metrics()
     if name not in known:
@@ -211,42 +169,42 @@ def find_metric(name: str) -> Metric:
         raise PerturbenchError(
             f"unknown metric '{name}'; choose <comparison>_<aggregation>, <comparison>_rank_<aggregation> or "
             f"<comparison>_rank_transposed_<aggregation> (comparisons: {comparisons}; aggregations: {aggregations}; "
-            f"for example rmse_average), or one of: {listing(_OTHERS, 50)}"
+            f"for example rmse_average), or one of: {listing(_METRICS, 50)}"
         )
     return known[name]
 
 
 def find_comparison(name: str) -> Comparison:
-    """Return the comparison of a name, for example ``rmse``.
+    """Return a comparison by its name, for example ``rmse``.
 
     Raises
     ------
     PerturbenchError
-        If there is none, with the names there are.
+        If no comparison has that name; the message lists the names to choose from.
     """
-    available_metrics()
+    _import_built_in_metrics()
     require_choice("comparison", name, _COMPARISONS)
     return _COMPARISONS[name]
 
 
 @cache
 def profiles() -> dict[str, list[str]]:
-    """Return the named lists of metrics of ``profiles.yml``."""
+    """Return the named lists of metrics in ``profiles.yml``."""
     return yaml.safe_load(files("perturbench.analysis.metrics").joinpath("profiles.yml").read_text(encoding="utf-8"))
 
 
 def resolve_metrics(metrics: str | list[str] | tuple[str, ...]) -> list[Metric]:
-    """Return the metrics of a profile's name or of a list of names.
+    """Return the metrics that a profile, or a list of names, stands for.
 
     Parameters
     ----------
     metrics
-        Name of a profile (``default``, ``paper``, ``all``), of a metric, or names of metrics.
+        Name of a profile (``default``, ``paper``, ``all``), name of one metric, or a list of names of metrics.
 
     Raises
     ------
     PerturbenchError
-        If a name is unknown, or there is none.
+        If a name is unknown, or the list is empty.
     """
     if isinstance(metrics, str):
         known = profiles()
@@ -258,25 +216,38 @@ def resolve_metrics(metrics: str | list[str] | tuple[str, ...]) -> list[Metric]:
     return [find_metric(name) for name in dict.fromkeys(metrics)]
 
 
-def _fit(comparison: Comparison, aggregation: Aggregation, reference: Reference, prediction: Prediction) -> np.ndarray:
-    observed, predicted = aggregation.of(reference, reference), aggregation.of(prediction, reference)
-    return np.asarray(comparison.rows(observed, predicted), dtype=float)
+def _import_built_in_metrics(before: Callable | None = None) -> None:
+    """Import the modules that register this package's metrics, unless the function ``before`` is part of them.
+
+    A user's function must clash with a built-in metric when it is registered, not when that metric is imported later.
+    """
+    if before is None or not before.__module__.startswith(f"{__package__}."):
+        for module in _MODULES:
+            import_module(f"{__package__}.{module}")
 
 
-def _rank(
-    comparison: Comparison,
-    aggregation: Aggregation,
-    transposed: bool,
-    reference: Reference,
-    prediction: Prediction,
-) -> np.ndarray:
-    observed, predicted = aggregation.of(reference, reference), aggregation.of(prediction, reference)
-    values = np.full(len(observed), np.nan)
-    present = ~(np.isnan(predicted).any(axis=1) | np.isnan(observed).any(axis=1))
-    for state in range(len(reference.states)):
-        here = np.flatnonzero((reference.state_of_pair == state) & present)
-        if len(here):
-            make = partial(comparison.matrix, observed[here], same_rows(predicted[here]))
-            matrix = prediction.remember(("matrix", comparison.name, aggregation.name, state), make)
-            values[here] = rank_of_matches(matrix.T if transposed else matrix, comparison.better)
-    return values
+def _require_same(kind: str, name: str, first: Callable, second: Callable) -> None:
+    """Raise if two functions claim one name; a function that is defined again, as in a notebook, replaces itself."""
+    if _origin(first) != _origin(second):
+        raise PerturbenchError(
+            f"{kind} '{name}' is already defined by {_origin(first)}; give {_origin(second)} another name."
+        )
+
+
+def _origin(function: Callable) -> str:
+    """Return where a function is defined, ``module.qualified_name``."""
+    return f"{function.__module__}.{getattr(function, '__qualname__', type(function).__qualname__)}"
+
+
+def _require_unambiguous(comparisons: Iterable[str], aggregations: Iterable[str], metrics: Iterable[str]) -> None:
+    """Raise if two metrics would get the same name: one would silently replace the other in every table."""
+    makers = {name: f"metric '{name}'" for name in metrics}
+    for comparison in dict.fromkeys(comparisons):
+        for aggregation in dict.fromkeys(aggregations):
+            maker = f"comparison '{comparison}' with aggregation '{aggregation}'"
+            for name in combined_names(comparison, aggregation):
+                if name in makers:
+                    raise PerturbenchError(
+                        f"two metrics would be called '{name}', by {makers[name]} and by {maker}; rename the new one."
+                    )
+                makers[name] = maker

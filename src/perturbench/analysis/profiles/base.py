@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 
 class Profiles:
-    """Group statistics of one side, in the order of the reference's pairs.
+    """Group statistics of one side of an evaluation, observed or predicted, in the order of the reference's pairs.
 
     Attributes
     ----------
     name
-        Of the model; ``observed`` for the reference.
+        Name of the model; ``observed`` for the reference.
     means, counts
-        Mean expression ``(n_pairs, n_genes)`` float64, NaN for a pair without cells; cells per pair.
+        Mean expression of each pair, ``(n_pairs, n_genes)`` float64, NaN without cells; number of cells of each pair.
     sums
-        What they come from, if squares were summed.
+        Sums and counts that the means were computed from; ``None`` if the means were given.
     cells
-        The cells, for metrics that need them; ``None`` if only means are known.
+        Single cells, for metrics that need them; ``None`` if only means are known.
     """
 
     name: str
@@ -39,20 +39,22 @@ class Profiles:
     def __init__(self) -> None:
         self._cache: dict[Any, Any] = {}
 
-    def remember(self, key: Any, make: Callable[[], Any]) -> Any:
-        """Return what was made for a key before, or make it."""
+    def cached(self, key: Any, compute: Callable[[], Any]) -> Any:
+        """Return the result stored under a key; compute and store it first if there is none."""
         if key not in self._cache:
-            self._cache[key] = make()
+            self._cache[key] = compute()
         return self._cache[key]
 
-    def require_cells(self, what: str) -> Cells:
+    def require_cells(self, purpose: str) -> Cells:
         """Return the cells.
 
         Raises
         ------
         PerturbenchError
-            If only means are known.
+            If only means are known; ``purpose`` says what needs the cells.
         """
         if self.cells is None:
-            raise PerturbenchError(f"{what} needs the cells of '{self.name}', of which only means are known.")
+            raise PerturbenchError(
+                f"{purpose} needs single cells, but '{self.name}' has only the mean of each pair; predict cells."
+            )
         return self.cells

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Cells:
-    """The cells of one side: a matrix that is read in blocks, and the group of each row.
+    """Cells of one side of an evaluation: a matrix that is read in blocks, and the group of each row.
 
     Parameters
     ----------
@@ -23,41 +23,43 @@ class Cells:
     codes
         Group of each row, ``(n_cells,)``; -1 for rows that are not used.
     columns
-        Positions of the reference's genes; ``None`` if they are the columns.
+        Columns of ``x`` that hold the reference's genes, in their order; ``None`` if they are all of them already.
     """
 
     def __init__(self, x: Any, codes: np.ndarray, columns: np.ndarray | None = None) -> None:
         self.x, self.codes, self.columns = x, codes, columns
 
     def blocks(self) -> Iterator[tuple[np.ndarray, Any]]:
-        """Yield the codes and values of blocks of rows, genes in the reference's order."""
+        """Yield blocks of rows: their group codes, and their values with genes in the reference's order."""
         for rows, block in blocks(self.x):
-            yield self.codes[rows], block if self.columns is None else block[:, self.columns]
+            yield self.codes[rows], self._select_genes(block)
 
-    def take(self, wanted: np.ndarray) -> tuple[Any, np.ndarray]:
-        """Return the rows of some groups, ``(n, n_genes)`` sparse or dense, and their codes."""
-        chosen = np.isin(self.codes, wanted)
+    def take(self, groups: np.ndarray) -> tuple[Any, np.ndarray]:
+        """Return the cells of some groups, ``(n, n_genes)`` sparse or dense, and their group codes ``(n,)``."""
+        selected = np.isin(self.codes, groups)
         parts = []
         for rows, block in blocks(self.x):
-            here = chosen[rows]
-            if here.any():
-                kept = block[here]
-                parts.append(kept if self.columns is None else kept[:, self.columns])
+            in_block = selected[rows]
+            if in_block.any():
+                parts.append(self._select_genes(block[in_block]))
         if all(map(sp.issparse, parts)):
-            return sp.vstack(parts, format="csr"), self.codes[chosen]
+            return sp.vstack(parts, format="csr"), self.codes[selected]
         dense = [part.toarray() if sp.issparse(part) else part for part in parts]
-        return np.concatenate(dense), self.codes[chosen]
+        return np.concatenate(dense), self.codes[selected]
+
+    def _select_genes(self, block: Any) -> Any:
+        return block if self.columns is None else block[:, self.columns]
 
 
 class SampledCells:
-    """Cells kept of a stream: at most so many of each group, the first ones.
+    """A bounded sample of a stream of cells: the first ``limit`` cells of each group.
 
     Parameters
     ----------
     n_groups
-        How many groups.
+        Number of groups.
     limit
-        Cells of a group to keep.
+        Largest number of cells to keep of each group.
     """
 
     def __init__(self, n_groups: int, limit: int) -> None:
@@ -66,23 +68,24 @@ class SampledCells:
         self._codes: list[np.ndarray] = []
 
     def add(self, block: np.ndarray, codes: np.ndarray) -> None:
-        """Keep what there is room for of cells ``(n_cells, n_genes)`` of groups ``(n_cells,)``."""
+        """Add cells ``(n_cells, n_genes)`` of groups ``(n_cells,)``, as many of each group as there is room for."""
         order = np.argsort(codes, kind="stable")
         counts = np.bincount(codes, minlength=len(self._room))
-        place = np.arange(len(codes)) - np.repeat(np.cumsum(counts) - counts, counts)
-        kept = order[place < self._room[codes[order]]]
+        # Position of each sorted cell within its group: its position among all, less where its group begins.
+        position = np.arange(len(codes)) - np.repeat(np.cumsum(counts) - counts, counts)
+        kept = order[position < self._room[codes[order]]]
         self._room -= np.minimum(self._room, counts)
         if len(kept):
             self._parts.append(block[kept])
             self._codes.append(codes[kept])
 
     def cells(self) -> Cells:
-        """Return what was kept."""
+        """Return the sample."""
         return Cells(np.concatenate(self._parts), np.concatenate(self._codes))
 
 
-def moments_of(cells: Cells, n_groups: int, n_genes: int) -> GroupSums:
-    """Sum cells and their squares per group."""
+def sum_with_squares(cells: Cells, n_groups: int, n_genes: int) -> GroupSums:
+    """Sum the expression of each group's cells, and its squares, for variances."""
     sums = GroupSums(n_groups, n_genes, squares=True)
     for codes, block in cells.blocks():
         sums.add(block, codes)

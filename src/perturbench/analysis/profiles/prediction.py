@@ -1,4 +1,4 @@
-"""The two sides of an evaluation, observed and predicted, reduced to what metrics need."""
+"""The predicted side of an evaluation, reduced to what metrics need."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from perturbench.analysis.profiles.base import Profiles
-from perturbench.analysis.profiles.cells import Cells, moments_of
+from perturbench.analysis.profiles.cells import Cells, sum_with_squares
 from perturbench.data.group_sums import GroupSums
 from perturbench.data.groups import Groups, pair_name
 from perturbench.errors import PerturbenchError, listing, require_choice
@@ -32,17 +32,17 @@ class Prediction(Profiles):
     Parameters
     ----------
     name
-        Of the model.
+        Name of the model.
     reference
-        What was observed.
+        The observed side.
     means
-        Mean of each pair, ``(n_pairs, n_genes)``; NaN for a pair that is not predicted.
+        Mean expression of each pair, ``(n_pairs, n_genes)``; NaN for a pair that is not predicted.
     counts
-        Cells of each pair.
+        Number of cells of each pair, ``(n_pairs,)``; 1 each if it is not given.
     cells
-        The cells, if they are kept.
+        Single cells, for metrics that need them; ``None`` if only means are known.
     negative
-        What to do with negative means where their logarithm is needed.
+        Whether negative means are an error (``refuse``) or count as 0 (``clip``) where their logarithm is taken.
     """
 
     def __init__(
@@ -69,21 +69,22 @@ class Prediction(Profiles):
         negative: Negative = "refuse",
         missing: Missing = "refuse",
     ) -> Prediction:
-        """Reduce predicted cells or pseudobulk.
+        """Reduce predicted cells, or pseudobulks, to group means.
 
         Parameters
         ----------
         adata
-            ``(n_rows, n_genes)``; sparse, dense or backed. Genes are aligned by name, controls and other pairs ignored.
+            ``(n_rows, n_genes)``; sparse, dense or backed. Genes are aligned by name. Control cells, and pairs that
+            the reference does not have, are ignored.
         reference, name, negative
-            As the class.
+            See the class.
         missing
-            Whether an absent pair is refused or left NaN.
+            Whether a pair without predicted cells is an error (``refuse``) or scored NaN (``report``).
 
         Raises
         ------
         PerturbenchError
-            On missing genes, columns or pairs, and on values that are not finite.
+            If genes, columns or pairs are missing, or values are not finite.
         """
         require_choice("missing", missing, ("refuse", "report"))
         groups = Groups.from_obs(adata.obs, reference.keys)
@@ -102,22 +103,22 @@ class Prediction(Profiles):
                 raise PerturbenchError(f"{message}; predict them, or pass missing='report' to score the others.")
             logger.warning("%s; they are scored NaN.", message)
         if extra := set(groups.pairs()) - set(reference.pairs):
-            logger.info("'%s' predicts %d pairs that are not evaluated.", name, len(extra))
+            logger.info("'%s' predicts %d pairs that the reference does not have; they are ignored.", name, len(extra))
         return cls(name, reference, sums.means, sums.counts, cells, negative)
 
     @cached_property
     def moments(self) -> GroupSums:
-        """Sums with squares of the pairs."""
-        return moments_of(self.require_cells("a variance"), len(self.means), self.means.shape[1])
+        """Sums of each pair's cells and of their squares."""
+        return sum_with_squares(self.require_cells("a variance"), len(self.means), self.means.shape[1])
 
     @cached_property
-    def positive_means(self) -> np.ndarray:
-        """Means that a logarithm can be taken of, ``(n_pairs, n_genes)``.
+    def nonnegative_means(self) -> np.ndarray:
+        """Means for which a log fold change is defined, ``(n_pairs, n_genes)``.
 
         Raises
         ------
         PerturbenchError
-            If some are negative and are to be refused.
+            If a mean is negative, and ``negative`` is ``refuse``.
         """
         below = self.means < 0
         if not below.any():
@@ -129,19 +130,22 @@ class Prediction(Profiles):
         )
         if self.negative == "refuse":
             raise PerturbenchError(
-                f"{message}; log fold changes need means of at least 0. Predict such, or pass negative='clip'."
+                f"{message}; log fold changes need means of at least 0. Predict no negative means, or pass "
+                "negative='clip' to count them as 0."
             )
-        logger.info("%s; clipped to 0 for log fold changes.", message)
+        logger.info("%s; they count as 0 in log fold changes.", message)
         return np.maximum(self.means, 0.0)
 
 
 def _gene_order(adata: ad.AnnData, reference: Reference, name: str) -> np.ndarray | None:
-    """Return the positions of the reference's genes in a prediction; ``None`` if they are the same."""
+    """Return the columns of the reference's genes in a prediction; ``None`` if both have the same genes in order."""
     if adata.var_names.equals(reference.genes):
         return None
     if adata.var_names.has_duplicates:
-        doubled = adata.var_names[adata.var_names.duplicated()]
-        raise PerturbenchError(f"'{name}' has gene names that occur more than once: {listing(doubled)}.")
+        duplicated = adata.var_names[adata.var_names.duplicated()]
+        raise PerturbenchError(
+            f"'{name}' has gene names that occur more than once: {listing(duplicated)}; make them unique."
+        )
     positions = adata.var_names.get_indexer(reference.genes)
     if (positions < 0).any():
         absent = reference.genes[positions < 0]
@@ -150,7 +154,7 @@ def _gene_order(adata: ad.AnnData, reference: Reference, name: str) -> np.ndarra
             "predict all of them."
         )
     if extra := adata.n_vars - len(reference.genes):
-        logger.info("'%s' predicts %d genes that are not evaluated.", name, extra)
+        logger.info("'%s' predicts %d genes that the reference does not have; they are ignored.", name, extra)
     return positions
 
 
@@ -158,6 +162,7 @@ def _require_finite(values: Any, codes: np.ndarray, reference: Reference, name: 
     data = values.data if sp.issparse(values) else values
     if np.isfinite(data).all():
         return
+    # Rows that are not evaluated (code -1), such as a prediction's own controls, may hold anything.
     dense = values.toarray() if sp.issparse(values) else values
     bad = ~np.isfinite(dense) & (codes >= 0)[:, None]
     if bad.any():

@@ -1,4 +1,4 @@
-"""The self-contained report of a task."""
+"""The report of a task: one html page that opens offline."""
 
 from perturbench.analysis.report import sections
 from perturbench.analysis.report.page import Section, render_page

@@ -1,4 +1,4 @@
-"""The frame of the report: sections in, one html page that opens offline out."""
+"""Render the sections of the report as one html page that opens offline."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Section:
     Attributes
     ----------
     title
-        Its heading, and its entry in the table of contents.
+        Heading, and entry in the table of contents.
     template
-        A file in ``analysis/report/templates``.
+        Name of a file in ``analysis/report/templates``.
     content
-        What the template shows.
+        Variables of the template.
     """
 
     title: str
@@ -38,19 +38,19 @@ class Section:
 
     @property
     def anchor(self) -> str:
-        """Its name in links."""
+        """Name of the section in links within the page."""
         return re.sub(r"\W+", "-", self.title.lower()).strip("-")
 
 
 def render_page(title: str, task: str, sections: Iterable[Section | None]) -> str:
-    """Render sections as one html page with plotly's script in it.
+    """Render sections as one html page that contains plotly's script, so that it needs no network.
 
     Parameters
     ----------
     title, task
-        What the page is about.
+        Title of the page; name of the task.
     sections
-        In order; those that are ``None`` have nothing to show and are left out.
+        Sections in the order of the page; ``None`` stands for a section without content, which is left out.
     """
     environment = Environment(
         loader=PackageLoader("perturbench.analysis.report"),
@@ -61,13 +61,13 @@ def render_page(title: str, task: str, sections: Iterable[Section | None]) -> st
     )
     environment.filters["figure"] = _figure
     environment.filters["breakable"] = _breakable
-    shown = [section for section in sections if section is not None]
-    bodies = [Markup(environment.get_template(each.template).render(each.content)) for each in shown]
+    present = [section for section in sections if section is not None]
+    bodies = [Markup(environment.get_template(each.template).render(each.content)) for each in present]
     return environment.get_template("page.html.jinja").render(
         title=title,
         task=task,
         version=__version__,
-        sections=list(zip(shown, bodies, strict=True)),
+        sections=list(zip(present, bodies, strict=True)),
         plotlyjs=Markup(get_plotlyjs()),
     )
 
@@ -78,5 +78,5 @@ def _figure(figure: go.Figure) -> Markup:
 
 
 def _breakable(name: str) -> Markup:
-    """Let long names of metrics and models break after an underscore."""
+    """Allow a line break after each underscore, so that long names of metrics and models do not widen tables."""
     return Markup("_<wbr>").join(str(name).split("_"))

@@ -1,4 +1,4 @@
-"""The results that the paper published, beside those of a leaderboard."""
+"""Compare a leaderboard with the results that the paper published."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ import yaml
 
 @cache
 def published_results() -> dict[str, Any]:
-    """Return what ``published.yml`` has: ``source``, and ``results`` by task, model and metric, each mean and sd."""
+    """Return ``source`` and ``results`` of ``published.yml``: mean and sd by task, model and metric."""
     return yaml.safe_load(files("perturbench.analysis.report").joinpath("published.yml").read_text(encoding="utf-8"))
 
 
 def beside_published(board: pd.DataFrame, task: str) -> pd.DataFrame:
-    """Set a leaderboard's values beside the published ones.
+    """Return the means of a leaderboard beside the published ones.
 
     Parameters
     ----------
     board
-        See :func:`perturbench.analysis.leaderboard.leaderboard`.
+        Leaderboard, see :func:`perturbench.analysis.leaderboard.leaderboard`.
     task
-        Its task.
+        Name of the task.
 
     Returns
     -------
-    One row per model and metric of the leaderboard that the paper has for the task: ``model``, ``metric``, ``here`` and
-    ``published`` (mean, ± sd over seeds where there are several, as text) and ``difference``, here minus published.
+    One row for each model and metric that both have: ``model``, ``metric``, ``here`` and ``published`` (mean, and ± sd
+    over seeds if there are several, as text) and ``difference`` (here - published).
     """
     known = published_results()["results"].get(task, {})
     rows = [

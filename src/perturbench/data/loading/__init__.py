@@ -1,1 +1,1 @@
-"""Torch datasets and the Lightning datamodule."""
+"""Torch datasets of observed and counterfactual cells, their batches, and the Lightning datamodule."""

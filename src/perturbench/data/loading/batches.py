@@ -1,4 +1,4 @@
-"""Loaders of whole batches, shuffled by seed and epoch alone."""
+"""Data loaders that read whole batches at once; the seed and the epoch alone determine the order of cells."""
 
 from __future__ import annotations
 
@@ -23,24 +23,25 @@ BatchDataset = SingleCellPerturbation | Counterfactual
 
 
 class BatchSampler(Sampler[BatchIndex]):
-    """Positions of whole batches, shuffled anew each epoch; every process of a distributed training gets others.
+    """Sample the positions of whole batches, in a new order each epoch.
 
-    The order depends on the seed and the epoch alone, so a resumed training sees the batches it would have seen.
+    The order depends only on the seed and the epoch, so a resumed training sees the same batches as an uninterrupted
+    one. In distributed training, the batches are divided among the processes.
     """
 
     def __init__(self, n: int, batch_size: int, *, shuffle: bool = False, seed: int = 0) -> None:
         self.n, self.batch_size, self.shuffle, self.seed, self.epoch = n, batch_size, shuffle, seed, 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch; Lightning calls this."""
+        """Set the epoch that the order is drawn for; Lightning calls this method."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return -(-self.n_batches // _processes()[1])
+        return -(-self.n_batches // _rank_and_world_size()[1])
 
     @property
     def n_batches(self) -> int:
-        """Batches of all processes together."""
+        """Number of batches of all processes together."""
         return -(-self.n // self.batch_size)
 
     def order(self) -> np.ndarray:
@@ -51,14 +52,14 @@ class BatchSampler(Sampler[BatchIndex]):
 
     @property
     def match_seed(self) -> int:
-        """Seed of the control matches of this epoch."""
+        """Seed of the control matches; training draws new matches each epoch, so that it sees many controls."""
         return self.seed + (self.epoch if self.shuffle else 0)
 
     def starts(self) -> Iterator[int]:
-        """Yield where in the order each batch of this process starts."""
-        rank, n_processes = _processes()
+        """Yield the position in the order at which each batch of this process starts."""
+        rank, n_processes = _rank_and_world_size()
         for step in range(len(self)):
-            # All processes yield equally many batches; the last may repeat one.
+            # All processes must yield equally many batches, so the last batches may repeat the first ones.
             yield self.batch_size * ((step * n_processes + rank) % self.n_batches)
 
     def __iter__(self) -> Iterator[BatchIndex]:
@@ -68,35 +69,39 @@ class BatchSampler(Sampler[BatchIndex]):
 
 
 class DeviceBatches:
-    """Batches of cells that lie on a device, gathered there from indices that are sent once per epoch.
+    """Data loader of cells that were copied to a device; batches are gathered on that device.
 
-    The batches are those that a :class:`torch.utils.data.DataLoader` over the same sampler would make on the host.
+    The indices of a whole epoch are copied to the device at once. Batches have the same values as those of a
+    :class:`torch.utils.data.DataLoader` with the same sampler, but only counterfactuals have ``ids``: looking up names
+    costs as much as a small step, and training does not need them.
 
     Parameters
     ----------
     dataset
-        Its cells are on the device, see :meth:`CellMatrix.place`.
+        Dataset of cells that were copied to the device by :meth:`CellMatrix.place`.
     sampler
-        Chooses the cells of each batch.
+        Sampler of the cells of each batch.
     """
 
     def __init__(self, dataset: BatchDataset, sampler: BatchSampler) -> None:
         self.dataset, self.sampler = dataset, sampler
-        self.batch_sampler = None  # Lightning looks for it
+        self.batch_sampler = None  # Lightning reads this attribute of a data loader
 
     def __len__(self) -> int:
         return len(self.sampler)
 
     def __iter__(self) -> Iterator[Batch]:
         indices = self.dataset.indices(self.sampler.order(), self.sampler.match_seed)
-        ids, rows, on_device = self.dataset.cells.ids, indices.rows.numpy(), indices.to(self.dataset.cells.device)
+        rows, on_device = indices.rows.numpy(), indices.to(self.dataset.cells.device)
+        ids = self.dataset.cells.ids if isinstance(self.dataset, Counterfactual) else None
         for start in self.sampler.starts():
             part = slice(start, start + self.sampler.batch_size)
-            yield self.dataset.gather(on_device.part(part))._replace(ids=ids[rows[part]])
+            batch = self.dataset.gather(on_device.part(part))
+            yield batch if ids is None else batch._replace(ids=ids[rows[part]])
 
 
-def _processes() -> tuple[int, int]:
-    """Return the rank of this process, and how many there are."""
+def _rank_and_world_size() -> tuple[int, int]:
+    """Return the rank of this process and the number of processes; 0 and 1 outside of distributed training."""
     distributed = torch.distributed
     if distributed.is_available() and distributed.is_initialized():
         return distributed.get_rank(), distributed.get_world_size()
@@ -115,22 +120,22 @@ def batch_loader(
     num_workers: int = 0,
     pin_memory: bool = False,
 ) -> BatchLoader:
-    """Return a loader of whole encoded batches of one of the four datasets.
+    """Return a data loader of encoded batches.
 
     Parameters
     ----------
     dataset
-        Whose cells.
+        One of the four datasets of this package.
     batch_size
-        Cells per batch.
+        Number of cells per batch.
     shuffle
-        Whether the order, and the matched controls, change with the epoch.
+        Whether the order of cells and the matched controls change with the epoch.
     seed
-        Of both.
+        Seed of the order of cells and of the matched controls.
     num_workers
-        Processes that load batches; 0 loads in the main process. Cells on a device need none.
+        Number of processes that load batches; 0 loads batches in the main process. Not used for cells on a device.
     pin_memory
-        Whether batches are put where a CUDA device reads them fastest.
+        Whether to put batches into page-locked memory, which a CUDA device copies fastest.
     """
     sampler = BatchSampler(len(dataset), batch_size, shuffle=shuffle, seed=seed)
     if dataset.cells.device is not None:
@@ -139,14 +144,15 @@ def batch_loader(
         dataset,
         batch_size=None,
         sampler=sampler,
-        collate_fn=_as_is,
+        collate_fn=_identity,  # the datasets return whole batches
         num_workers=min(num_workers, os.cpu_count() or 1),
         persistent_workers=num_workers > 0,
         pin_memory=pin_memory,
-        # For the seeds of workers: drawn from torch's own generator, they would change the model's random numbers.
+        # Seeds of workers come from here; drawn from torch's global generator, they would change the random numbers of
+        # the model.
         generator=torch.Generator(),
     )
 
 
-def _as_is(batch: object) -> object:
+def _identity(batch: object) -> object:
     return batch

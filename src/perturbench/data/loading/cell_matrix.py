@@ -1,4 +1,4 @@
-"""The expression matrix that all datasets share, in host memory or on a device."""
+"""The expression matrix that all datasets share, in main memory and optionally on a GPU."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ if TYPE_CHECKING:
     import anndata as ad
 
 
-#: Cells that go to a device at a time.
+#: Cells that are copied to a device at a time.
 _ROWS = 4096
 
 
 class CellMatrix:
-    """The expression of all cells, held once and shared by the datasets over parts of them.
+    """The expression of all cells, held in memory once and shared by the datasets of all parts.
 
-    Batches are gathered in the host's memory, or on the device that :meth:`place` chose, with the same values.
+    Batches are gathered in main memory, or on the device that :meth:`place` copied the matrix to. Their values are
+    the same either way.
     """
 
     def __init__(self, adata: ad.AnnData, embedding_key: str | None = None) -> None:
@@ -38,11 +39,11 @@ class CellMatrix:
 
     @property
     def device(self) -> torch.device | None:
-        """The device that holds the matrix besides the host; ``None`` if there is none."""
+        """The device that holds a copy of the matrix; ``None`` if only main memory does."""
         return None if self._placed is None else self._placed.device
 
     def place(self, device: torch.device | None) -> None:
-        """Hold the whole matrix on a device as well, dense; ``None`` for the host alone."""
+        """Copy the whole matrix to a device, as a dense tensor; ``None`` removes the copy."""
         if device == self.device:
             return
         self._placed = self._placed_embeddings = None
@@ -56,11 +57,12 @@ class CellMatrix:
                 self._placed_embeddings = torch.from_numpy(self.embeddings).to(device)
 
     def fits(self, device: torch.device) -> bool:
-        """Return whether the dense matrix would take at most half of a CUDA device's free memory."""
+        """Return whether the dense float32 matrix takes at most half of the free memory of a CUDA device."""
+        # Half, because the model, its gradients and the batches need room as well.
         return device == self.device or 2 * 4 * math.prod(self.x.shape) <= torch.cuda.mem_get_info(device)[0]
 
     def rows(self, rows: torch.Tensor | np.ndarray) -> torch.Tensor:
-        """Return the expression of some cells, ``(n_rows, n_genes)`` float32, on the device that holds the matrix."""
+        """Return the expression of the cells in ``rows``, ``(n_rows, n_genes)`` float32, on the matrix's device."""
         if self._placed is not None:
             return self._placed.index_select(0, torch.as_tensor(rows, device=self._placed.device))
         block = self.x[np.asarray(rows)]
@@ -68,7 +70,7 @@ class CellMatrix:
         return torch.from_numpy(np.ascontiguousarray(dense, dtype=np.float32))
 
     def embedding_rows(self, rows: torch.Tensor | np.ndarray) -> torch.Tensor | None:
-        """Return the embeddings of some cells, ``(n_rows, n_embedding)``, if there are any."""
+        """Return the embeddings of the cells in ``rows``, ``(n_rows, n_embedding)``; ``None`` without embeddings."""
         if self._placed_embeddings is not None:
             return self._placed_embeddings.index_select(0, torch.as_tensor(rows, device=self._placed_embeddings.device))
         return None if self.embeddings is None else torch.from_numpy(self.embeddings[np.asarray(rows)])

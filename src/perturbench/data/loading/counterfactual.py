@@ -1,4 +1,4 @@
-"""Wanted cells that nobody observed: these control cells under that perturbation."""
+"""Torch datasets of counterfactual cells: every control cell under each requested perturbation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 
 from perturbench.data.encoding import make_context, multi_hot, one_hot
-from perturbench.data.groups import Groups, Keys, pair_name
+from perturbench.data.groups import Groups, Keys, pair_name, state_name
 from perturbench.data.loading.cell_matrix import CellMatrix
 from perturbench.data.loading.indices import BatchIndex, CellIndices, EncodingTables
 from perturbench.data.loading.matching import ControlPool
@@ -26,32 +26,35 @@ if TYPE_CHECKING:
 
 
 class Counterfactual(torch.utils.data.Dataset):
-    """Every control cell of a state under every perturbation wanted there (appendix A.2, listing 3).
+    """Every control cell of a state under each perturbation requested for that state (appendix A.2, listing 3).
 
-    Cells are ordered by pair, then by control cell. A batch carries no ``gene_expression``: there is none, and where
-    there is, the model must not see it.
+    Cells are ordered by pair, then by control cell. ``gene_expression`` is always ``None``: a counterfactual is not
+    observed, and where the pair was observed, the model must not see the answer.
 
     Parameters
     ----------
     cells
         Expression of all cells.
     groups
-        Codes of all cells.
+        States and perturbations of all cells.
     rows
-        Where control cells are taken from, ``(n_rows,)``.
+        Cells whose control cells are used, ``(n_rows,)``.
     pairs
-        The wanted (state, perturbation) pairs.
+        Requested (state, perturbation) pairs.
     context
         Names of the model's training data, to encode with.
     unknown
-        Whether perturbations outside the context are refused or left out of the encoding.
+        What to do with perturbations that the context does not have: ``"error"`` refuses them, ``"ignore"`` leaves them
+        out of the encoding.
     max_control_cells
-        Use at most this many control cells per state (a random choice with ``seed``); ``None`` for all.
+        Largest number of control cells per state; states with more are sampled. ``None`` uses all.
+    seed
+        Seed of that sample.
 
     Raises
     ------
     PerturbenchError
-        If nothing is wanted, a perturbation or covariate value is unknown, or a state has no control cell.
+        If no pair is requested, a perturbation or covariate value is unknown, or a state has no control cells.
     """
 
     def __init__(
@@ -67,21 +70,22 @@ class Counterfactual(torch.utils.data.Dataset):
     ) -> None:
         require_control_value(groups.keys)
         if not pairs:
-            raise PerturbenchError("no (state, perturbation) pair is wanted; name at least one.")
+            raise PerturbenchError("no (state, perturbation) pair is requested; name at least one.")
         self.cells, self.groups, self.pairs, self.context = cells, groups, list(dict.fromkeys(pairs)), context
         states = {state: code for code, state in enumerate(groups.states)}
         if absent := [pair for pair in self.pairs if pair[0] not in states]:
             raise PerturbenchError(
-                f"no cells of the state of {len(absent)} wanted pairs: {listing(map(pair_name, absent))}; "
-                f"states are: {listing(groups.states)}."
+                f"{len(absent)} requested pairs are in states that the data does not have: "
+                f"{listing(map(pair_name, absent))}; states are: {listing(map(state_name, groups.states))}."
             )
         pool = ControlPool(groups, rows)
         state_codes = np.array([states[state] for state, _ in self.pairs])
-        pool.require(state_codes)
+        pool.require_controls(state_codes)
         self._controls = {
-            code: _choose(pool.of_state(code), max_control_cells, seed, code) for code in np.unique(state_codes)
+            code: _sample(pool.controls_of(code), max_control_cells, seed, code) for code in np.unique(state_codes)
         }
         self._state_codes = state_codes
+        # A dataset of millions of cells is never listed: pair i has the positions from _starts[i] to _ends[i].
         self._ends = np.cumsum([len(self._controls[code]) for code in state_codes])
         self._starts = self._ends - [len(self._controls[code]) for code in state_codes]
         encoded = multi_hot([name for _, name in self.pairs], context, unknown)
@@ -102,29 +106,29 @@ class Counterfactual(torch.utils.data.Dataset):
         max_control_cells: int | None = None,
         seed: int = 0,
     ) -> tuple[Self, Context]:
-        """Make a dataset from the control cells of ``adata``.
+        """Make a dataset of the control cells of ``adata`` under each requested perturbation.
 
         Parameters
         ----------
         adata
-            Cells with log-normalised expression in ``X``, ``(n_cells, n_genes)``; its controls are used.
+            Cells with log-normalised expression in ``X``, ``(n_cells, n_genes)``; its control cells are used.
         perturbation_key, perturbation_combination_delimiter, covariate_keys, perturbation_control_value, embedding_key
-            As in :meth:`SingleCellPerturbation.from_anndata`.
+            See :meth:`SingleCellPerturbation.from_anndata`.
         desired
-            Wanted pairs ``((covariate values...), perturbation)``; all pairs of ``adata`` if not given.
+            Requested pairs ``((covariate values...), perturbation)``; by default, all pairs in ``adata``.
         context
-            Names of the model's training data; the data's own if not given.
+            Names of the model's training data, to encode with; by default, the names in ``adata``.
         max_control_cells, seed
-            Bound the control cells per state.
+            Largest number of control cells per state, and the seed of the sample; see the class.
 
         Returns
         -------
-        The dataset and its context.
+        The dataset, and the context that it is encoded with.
 
         Raises
         ------
         PerturbenchError
-            As the class, and if a column is missing.
+            As for the class, and if a column is missing.
         """
         keys = Keys(
             perturbation=perturbation_key,
@@ -134,8 +138,11 @@ class Counterfactual(torch.utils.data.Dataset):
         )
         groups = Groups.from_obs(adata.obs, keys)
         context = context or make_context(adata, groups, embedding_key=embedding_key)
-        if desired is not None and (odd := [pair for pair in desired if len(pair) != 2 or isinstance(pair[0], str)]):
-            raise PerturbenchError(f"desired has {odd[0]!r}; each pair is ((covariate values...), perturbation).")
+        malformed = [pair for pair in desired or () if len(pair) != 2 or isinstance(pair[0], str)]
+        if malformed:
+            raise PerturbenchError(
+                f"desired has {malformed[0]!r}; write each pair as ((covariate values...), perturbation)."
+            )
         pairs = groups.pairs() if desired is None else [(tuple(state), keys.canonical(name)) for state, name in desired]
         cells = CellMatrix(adata, embedding_key)
         rows = np.arange(adata.n_obs)
@@ -153,12 +160,12 @@ class Counterfactual(torch.utils.data.Dataset):
         return self._batch(np.arange(len(self))[key])
 
     def indices(self, positions: np.ndarray, seed: int = 0) -> CellIndices:
-        """Return what a batch of the cells at these positions, ``(n_cells,)``, gathers; there is nothing to seed."""
+        """Return the indices of the cells at ``positions``, ``(n_cells,)``; nothing is drawn, so ``seed`` is unused."""
         pairs, rows = self._locate(positions)
-        return CellIndices.of(rows, pairs, pairs)
+        return CellIndices.from_arrays(rows, pairs, pairs)
 
     def gather(self, indices: CellIndices) -> Batch:
-        """Return the batch of these indices; it lies where they and the cells lie, and has no ``ids``."""
+        """Gather a batch on the device of the cells and ``indices``; its ``ids`` are not set."""
         self.tables.place(self.cells.device)
         embeddings = self.cells.embedding_rows(indices.rows)
         return Batch(
@@ -172,7 +179,7 @@ class Counterfactual(torch.utils.data.Dataset):
         )
 
     def _locate(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the pair and the control row of each position."""
+        """Return the position of the pair, and the row of the control cell, for each position in the dataset."""
         pairs = np.searchsorted(self._ends, positions, side="right")
         offsets = positions - self._starts[pairs]
         states = self._state_codes[pairs]
@@ -202,12 +209,12 @@ class Counterfactual(torch.utils.data.Dataset):
 
 
 class CounterfactualWithReference(Counterfactual):
-    """Counterfactuals whose answer was observed: what an evaluation needs (appendix A.2, listing 4).
+    """Counterfactuals of observed pairs, with the observed cells to evaluate against (appendix A.2, listing 4).
 
     Raises
     ------
     PerturbenchError
-        As :class:`Counterfactual`, and if a wanted pair was not observed.
+        As for :class:`Counterfactual`, and if a requested pair was not observed.
     """
 
     def __init__(
@@ -226,15 +233,15 @@ class CounterfactualWithReference(Counterfactual):
         observed = np.bincount(codes[codes >= 0], minlength=len(self.pairs))
         if absent := [pair for pair, count in zip(self.pairs, observed, strict=True) if count == 0]:
             raise PerturbenchError(
-                f"no observed cells of {len(absent)} wanted pairs: {listing(map(pair_name, absent))}; "
-                "without a reference use Counterfactual."
+                f"{len(absent)} requested pairs have no observed cells: {listing(map(pair_name, absent))}; "
+                "use Counterfactual to predict pairs without a reference."
             )
-        in_wanted_state = np.isin(groups.state_codes[rows], self._state_codes)
+        in_requested_state = np.isin(groups.state_codes[rows], self._state_codes)
         #: Rows of the observed cells of the pairs, and of the controls of their states.
-        self.reference_rows = rows[(codes >= 0) | (groups.is_control[rows] & in_wanted_state)]
+        self.reference_rows = rows[(codes >= 0) | (groups.is_control[rows] & in_requested_state)]
 
     def reference(self) -> ad.AnnData:
-        """Return the observed cells of the pairs and the controls of their states, with the keys in ``obs``."""
+        """Return the observed cells of the pairs and the controls of their states, annotated in ``obs``."""
         rows, groups = self.reference_rows, self.groups
         obs = pd.DataFrame(
             [groups.states[code] for code in groups.state_codes[rows]], columns=list(groups.keys.covariates)
@@ -244,8 +251,11 @@ class CounterfactualWithReference(Counterfactual):
         return ad.AnnData(self.cells.x[rows], obs=obs.astype("category"), var=pd.DataFrame(index=self.cells.genes))
 
 
-def _choose(controls: np.ndarray, at_most: int | None, seed: int, state_code: int) -> np.ndarray:
-    """Return some control rows of a state, sorted; which ones does not depend on the other states that are wanted."""
-    if at_most is None:
+def _sample(controls: np.ndarray, max_cells: int | None, seed: int, state_code: int) -> np.ndarray:
+    """Sample control cells of a state and return their rows, sorted.
+
+    Each state has its own generator, so that the sample does not depend on which other states are requested.
+    """
+    if max_cells is None:
         return controls
-    return np.sort(np.random.default_rng([seed, state_code]).permutation(controls)[:at_most])
+    return np.sort(np.random.default_rng([seed, state_code]).permutation(controls)[:max_cells])

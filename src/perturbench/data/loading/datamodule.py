@@ -1,4 +1,4 @@
-"""The Lightning datamodule over one data set and its split."""
+"""The Lightning datamodule of one data set and its split."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ from perturbench.errors import PerturbenchError, listing, require_choice
 if TYPE_CHECKING:
     import anndata as ad
     import pandas as pd
+    import torch
 
     from perturbench.data.groups import Keys
+    from perturbench.data.types import Batch
 
 logger = logging.getLogger(__name__)
 PreloadToDevice = Literal["auto"] | bool
@@ -33,32 +35,33 @@ class PerturbationDataModule(L.LightningDataModule):
     Parameters
     ----------
     adata
-        Prepared cells: log-normalised ``X``, ``(n_cells, n_genes)``. Held once, however many parts there are.
+        Prepared cells with log-normalised ``X``, ``(n_cells, n_genes)``; all parts share one copy in memory.
     split
         Part of each cell, indexed by cell name: ``train``, ``val``, ``test`` or missing for unused cells.
     keys
-        The columns of ``obs``.
+        Names of the columns of ``obs`` with the perturbation and the covariates.
     batch_size
-        Cells per batch.
+        Number of cells per batch.
     num_workers
-        Processes that load batches; 0 loads in the main process.
+        Number of processes that load batches; 0 loads batches in the main process.
     preload_to_device
-        Whether the device that computes holds the whole expression matrix, dense, and gathers batches itself, which
-        takes no workers; ``auto`` if it is a CUDA device and the matrix takes at most half of its free memory.
+        Whether to copy the whole expression matrix, dense, to the training device and to gather batches there, without
+        worker processes. ``auto`` does so on a CUDA device if the matrix takes at most half of its free memory.
     seed
-        Of the order of batches and the matching of controls.
+        Seed of the order of cells and of the matched controls.
     prediction_controls
-        Whether predictions start from, and are compared with, the control cells of all parts or of their own. Few
-        controls make a noisy starting point, which punishes models that add to it; no answer is among them.
+        Control cells that predictions start from and are compared with: those of ``all`` parts, or those of the
+        predicted ``part`` only. Using all is not a leak, because controls are not predicted, and few controls are a
+        noisy starting point, which penalises models that add an effect to it.
     max_control_cells
-        Control cells per state that predictions start from; ``None`` for no bound.
+        Largest number of control cells per state that predictions start from; ``None`` uses all.
     embedding_key
         Key of ``obsm`` with cell embeddings.
 
     Raises
     ------
     PerturbenchError
-        If a part is empty, a state of a part has no control cells, or ``preload_to_device`` is something else.
+        If a part is empty, a state of a part has no control cells, or ``preload_to_device`` is unknown.
     """
 
     def __init__(
@@ -86,7 +89,9 @@ class PerturbationDataModule(L.LightningDataModule):
         self.groups = Groups.from_obs(adata.obs, keys)
         for part in PARTS:
             if not len(self.rows[part]):
-                raise PerturbenchError(f"the {part} part of the split has no cells; check the splitter's parameters.")
+                raise PerturbenchError(
+                    f"the {part} part of the split has no cells; check the splitter section of the task."
+                )
         self.cells = CellMatrix(adata, embedding_key)
         self.context = make_context(adata, self.groups, self.rows["train"], embedding_key)
         known = set(self.context["perturbation_uniques"])
@@ -94,13 +99,13 @@ class PerturbationDataModule(L.LightningDataModule):
         seen = {single for _, condition in used for single in keys.singles(condition)}
         if unseen := sorted(seen - known):
             logger.warning(
-                "%d single perturbations are held out entirely; models see none instead, alone and in combinations: %s",
+                "%d single perturbations have no training cells; models ignore them, alone and in combinations: %s",
                 len(unseen),
                 listing(unseen),
             )
 
     def setup(self, stage: str) -> None:
-        """Place the cells on the trainer's device, or prepare to send it batches; Lightning calls this."""
+        """Copy the cells to the trainer's device if they are preloaded; Lightning calls this method."""
         if self.trainer is None:
             return
         device = self.trainer.strategy.root_device
@@ -109,6 +114,12 @@ class PerturbationDataModule(L.LightningDataModule):
         self.cells.place(device if preload else None)
         self._pin_memory = on_cuda and not preload
 
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Return the batch as it is if it was gathered on the device; Lightning calls this method."""
+        if batch.perturbations.device == device:
+            return batch
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)
+
     def pairs(self, part: Part) -> list:
         """Return the (state, perturbation) pairs of a part."""
         mask = np.zeros(self.adata.n_obs, dtype=bool)
@@ -116,7 +127,7 @@ class PerturbationDataModule(L.LightningDataModule):
         return self.groups.pairs(mask)
 
     def evaluation_rows(self, part: Part) -> np.ndarray:
-        """Return the cells that predictions of a part start from and are compared with, see :func:`evaluation_rows`."""
+        """Return the rows that a part is evaluated on; see :func:`perturbench.data.labels.evaluation_rows`."""
         return evaluation_rows(self._labels, self.groups, part, self.prediction_controls)
 
     def observed(self, part: Part) -> SingleCellPerturbationWithControls:
@@ -126,7 +137,7 @@ class PerturbationDataModule(L.LightningDataModule):
         )
 
     def counterfactuals(self, part: Part = "test") -> CounterfactualWithReference:
-        """Return what a model has to predict for a part: its pairs, from control cells."""
+        """Return the counterfactuals of a part: control cells under each of its perturbations."""
         return CounterfactualWithReference(
             self.cells,
             self.groups,
@@ -139,7 +150,7 @@ class PerturbationDataModule(L.LightningDataModule):
         )
 
     def train_dataloader(self) -> BatchLoader:
-        """Return shuffled batches of the training cells, controls included."""
+        """Return shuffled batches of the training cells, control cells included."""
         return self._loader(self.observed("train"), shuffle=True)
 
     def val_dataloader(self) -> BatchLoader:
@@ -147,11 +158,11 @@ class PerturbationDataModule(L.LightningDataModule):
         return self._loader(self.observed("val"))
 
     def test_dataloader(self) -> BatchLoader:
-        """Return the counterfactuals of the test part."""
+        """Return batches of the counterfactuals of the test part."""
         return self._loader(self.counterfactuals("test"))
 
     def predict_dataloader(self, part: Part = "test") -> BatchLoader:
-        """Return the counterfactuals of a part."""
+        """Return batches of the counterfactuals of a part."""
         return self._loader(self.counterfactuals(part))
 
     def _loader(self, dataset: BatchDataset, *, shuffle: bool = False) -> BatchLoader:

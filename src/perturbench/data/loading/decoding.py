@@ -1,4 +1,4 @@
-"""Names from tensors: which perturbation and state each cell of an encoded batch has."""
+"""Decoding of batches: from multi-hot and one-hot tensors back to names of perturbations and states."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ def decode_pairs(batch: Batch, context: Context) -> tuple[list[Pair], np.ndarray
     n_perturbations = len(context["perturbation_uniques"])
     levels = [level for levels in context["covariate_uniques"].values() for level in levels]
     encoded = torch.cat([batch.perturbations, *batch.covariates.values()], dim=1).cpu()
+    # A batch has few distinct pairs, so that only these are decoded, not every cell.
     rows, codes = torch.unique(encoded, dim=0, return_inverse=True)
     pairs = []
     for row in rows.bool().numpy():
@@ -36,22 +37,22 @@ def decode_pairs(batch: Batch, context: Context) -> tuple[list[Pair], np.ndarray
 def obs_of_pairs(
     pairs: Sequence[Pair], codes: np.ndarray, keys: Keys, control_cells: np.ndarray | None = None
 ) -> pd.DataFrame:
-    """Return the ``obs`` of predicted cells.
+    """Return the annotation ``obs`` of predicted cells.
 
     Parameters
     ----------
     pairs
-        The (state, perturbation) pairs that are predicted.
+        Predicted (state, perturbation) pairs.
     codes
         Position of each cell's pair in ``pairs``, ``(n_cells,)``.
     keys
-        Names of the columns.
+        Names of the columns with the perturbation and the covariates.
     control_cells
-        Name of the control cell that each prediction starts from, ``(n_cells,)``.
+        Name of the control cell that each prediction starts from, ``(n_cells,)``; by default, the names are empty.
 
     Returns
     -------
-    The perturbation, the covariates and ``control_cell`` of each cell; the first are categorical.
+    One row per cell with its perturbation and covariates, which are categorical, and its ``control_cell``.
     """
     columns = [keys.perturbation, *keys.covariates]
     obs = pd.DataFrame([[perturbation, *state] for state, perturbation in pairs], columns=columns)

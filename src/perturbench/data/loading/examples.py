@@ -1,4 +1,4 @@
-"""One cell as a batch of one."""
+"""Encoding of a single cell."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def encode_example(example: Example, context: Context) -> Batch:
-    """Return one cell, as a person reads it, as a batch of one.
+    """Encode one cell as a batch of size one.
 
     Raises
     ------
@@ -27,12 +27,12 @@ def encode_example(example: Example, context: Context) -> Batch:
     condition = (keys.delimiter or "").join(example.perturbations) or str(keys.control)
     covariates = one_hot([tuple(example.covariates[key] for key in keys.covariates)], context)
     is_counterfactual = example.gene_expression is None
-    embeddings = _first_axis(example.embeddings)
+    embeddings = _with_batch_axis(example.embeddings)
     return Batch(
-        gene_expression=_first_axis(example.gene_expression),
+        gene_expression=_with_batch_axis(example.gene_expression),
         perturbations=torch.from_numpy(multi_hot([condition], context)),
         covariates={key: torch.from_numpy(values) for key, values in covariates.items()},
-        controls=_first_axis(example.controls),
+        controls=_with_batch_axis(example.controls),
         ids=np.array([example.id]),
         gene_names=np.array(context["gene_names"]),
         embeddings=embeddings,
@@ -41,5 +41,5 @@ def encode_example(example: Example, context: Context) -> Batch:
     )
 
 
-def _first_axis(values: torch.Tensor | None) -> torch.Tensor | None:
+def _with_batch_axis(values: torch.Tensor | None) -> torch.Tensor | None:
     return None if values is None else values[None]

@@ -1,4 +1,4 @@
-"""Where the parts of a batch come from: integer positions in tables that all batches share."""
+"""Integer indices of the cells in a batch, and the tables that batches are gathered from with them."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ if TYPE_CHECKING:
 
 
 class BatchIndex(NamedTuple):
-    """Positions of a batch's cells in a dataset, and the seed of its control matches."""
+    """Positions in a dataset of the cells of a batch, and the seed that their controls are matched with."""
 
     positions: np.ndarray
     seed: int
 
 
 class CellIndices(NamedTuple):
-    """What a batch gathers for each of its cells, ``(n_cells,)`` integers each, on the host or on a device.
+    """Rows to gather for each cell of a batch, ``(n_cells,)`` integers each, in main memory or on a device.
 
     Attributes
     ----------
     rows
-        Rows of the expression matrix; the control cells of counterfactuals.
+        Rows of the cells in the expression matrix; for counterfactuals, of their control cells.
     perturbations, states
-        Rows of the tables of encoded perturbations and states.
+        Rows of the cells in the tables of encoded perturbations and states.
     controls
-        Rows of the matched control cells in the expression matrix, where the dataset matches controls.
+        Rows of the matched control cells in the expression matrix; ``None`` if the dataset does not match controls.
     """
 
     rows: torch.Tensor
@@ -37,31 +37,31 @@ class CellIndices(NamedTuple):
     controls: torch.Tensor | None = None
 
     @classmethod
-    def of(cls, *indices: np.ndarray) -> Self:
-        """Return the indices as tensors."""
-        return cls(*(torch.from_numpy(np.ascontiguousarray(one, dtype=np.int64)) for one in indices))
+    def from_arrays(cls, *indices: np.ndarray) -> Self:
+        """Convert arrays of indices to tensors."""
+        return cls(*(torch.from_numpy(np.ascontiguousarray(index, dtype=np.int64)) for index in indices))
 
     def to(self, device: torch.device | None) -> Self:
-        """Return the indices on a device; ``None`` leaves them where they are."""
-        return self if device is None else self._map(lambda one: one.to(device))
+        """Copy the indices to a device; ``None`` leaves them where they are."""
+        return self if device is None else self._map(lambda index: index.to(device))
 
     def part(self, positions: slice) -> Self:
-        """Return the indices of some cells."""
-        return self._map(lambda one: one[positions])
+        """Return the indices of the cells at these positions."""
+        return self._map(lambda index: index[positions])
 
     def _map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> Self:
-        return self._replace(**{name: function(one) for name, one in self._asdict().items() if one is not None})
+        return self._replace(**{name: function(index) for name, index in self._asdict().items() if index is not None})
 
 
 class EncodingTables:
-    """Encoded perturbations and states by position, from which batches are gathered.
+    """Tables of encoded perturbations and states; a batch gathers one row of each per cell.
 
     Parameters
     ----------
     multi_hot
-        Perturbations, ``(n, n_perturbations)`` float32.
+        Multi-hot encoded perturbations, ``(n_rows, n_perturbations)`` float32.
     one_hot
-        Covariates of states, ``(m, n_levels)`` float32 each.
+        One-hot encoded values of each covariate, ``(n_states, n_values)`` float32.
     """
 
     def __init__(self, multi_hot: np.ndarray, one_hot: Mapping[str, np.ndarray]) -> None:
@@ -69,13 +69,13 @@ class EncodingTables:
         self.one_hot = {key: torch.from_numpy(table) for key, table in one_hot.items()}
 
     def place(self, device: torch.device | None) -> None:
-        """Move the tables to a device, if they are not there yet; ``None`` stands for the host."""
+        """Move the tables to a device, unless they are there already; ``None`` means main memory."""
         device = device or torch.device("cpu")
         if self.multi_hot.device != device:
             self.multi_hot = self.multi_hot.to(device)
             self.one_hot = {key: table.to(device) for key, table in self.one_hot.items()}
 
     def encode(self, indices: CellIndices) -> dict[str, Any]:
-        """Return ``perturbations`` and ``covariates`` of a batch."""
+        """Return the fields ``perturbations`` and ``covariates`` of a batch."""
         covariates = {key: table.index_select(0, indices.states) for key, table in self.one_hot.items()}
         return {"perturbations": self.multi_hot.index_select(0, indices.perturbations), "covariates": covariates}

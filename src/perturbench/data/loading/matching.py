@@ -1,4 +1,4 @@
-"""Which control cell a cell is compared with."""
+"""Matching of cells with control cells of the same state."""
 
 from __future__ import annotations
 
@@ -14,56 +14,57 @@ if TYPE_CHECKING:
 
 
 class ControlPool:
-    """Control cells by state, for matching whole batches at once.
+    """Control cells sorted by state, so that a whole batch is matched at once.
 
     Parameters
     ----------
     groups
-        Codes of all cells.
+        States and perturbations of all cells.
     rows
-        The cells to take controls from, ``(n_rows,)``.
+        Cells whose control cells are used, ``(n_rows,)``.
     """
 
     def __init__(self, groups: Groups, rows: np.ndarray) -> None:
         controls = rows[groups.is_control[rows]]
         states = groups.state_codes[controls]
+        # The controls of a state are next to each other: a start and a count locate them.
         self._rows = controls[np.argsort(states, kind="stable")]
         self.counts = np.bincount(states, minlength=len(groups.states))
         self._starts = np.concatenate([[0], np.cumsum(self.counts)[:-1]])
         self._states = groups.states
 
-    def require(self, state_codes: np.ndarray) -> None:
-        """Raise unless every one of these states has a control cell.
+    def require_controls(self, state_codes: np.ndarray) -> None:
+        """Raise unless each of the given states has a control cell.
 
         Raises
         ------
         PerturbenchError
-            Naming the states without.
+            If a state has no control cell; the message names the states.
         """
-        bare = [code for code in np.unique(state_codes) if self.counts[code] == 0]
-        if bare:
+        without = [code for code in np.unique(state_codes) if self.counts[code] == 0]
+        if without:
             raise PerturbenchError(
-                f"no control cells in {len(bare)} of {len(self._states)} states: "
-                f"{listing(state_name(self._states[code]) for code in bare)}. Every state needs controls: "
+                f"no control cells in {len(without)} of {len(self._states)} states: "
+                f"{listing(state_name(self._states[code]) for code in without)}. Every state needs control cells: "
                 "add them, drop the state, or check the control value."
             )
 
-    def of_state(self, state_code: int) -> np.ndarray:
-        """Return the rows of a state's control cells."""
+    def controls_of(self, state_code: int) -> np.ndarray:
+        """Return the rows of the control cells of a state."""
         start = self._starts[state_code]
         return self._rows[start : start + self.counts[state_code]]
 
     def match(self, rows: np.ndarray, state_codes: np.ndarray, seed: int) -> np.ndarray:
-        """Return a random control of the same state for each cell.
+        """Draw a control cell of the same state for each cell.
 
-        The choice depends on the seed and the cell alone, not on the batch it is in or the process that loads it.
+        The draw depends only on the seed and the cell, not on its batch or on the process that loads the batch.
 
         Parameters
         ----------
         rows, state_codes
-            The cells and the codes of their states, ``(n_cells,)``.
+            Rows of the cells, and the codes of their states, ``(n_cells,)`` each.
         seed
-            Another seed gives other matches; the loader passes one per epoch.
+            Seed of the draws; the data loader passes another one each epoch.
         """
         draw = _uniform(rows, seed)
         offset = (draw * self.counts[state_codes]).astype(np.int64)

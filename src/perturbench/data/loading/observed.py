@@ -1,4 +1,4 @@
-"""Observed cells as torch datasets: with, and without, matched controls."""
+"""Torch datasets of observed cells, with and without matched controls."""
 
 from __future__ import annotations
 
@@ -27,21 +27,22 @@ if TYPE_CHECKING:
 class SingleCellPerturbation(Dataset):
     """Observed cells (appendix A.2, listing 1).
 
-    ``dataset[i]`` is an :class:`Example` with names; ``dataset[array]`` or ``dataset[BatchIndex]`` is a whole encoded
-    :class:`Batch`, made without a loop over its cells.
+    ``dataset[i]`` returns one cell as an :class:`Example` with readable names. ``dataset[array]`` and
+    ``dataset[BatchIndex]`` return an encoded :class:`Batch`, computed without a loop over its cells.
 
     Parameters
     ----------
     cells
         Expression of all cells.
     groups
-        Codes of all cells.
+        States and perturbations of all cells.
     rows
-        The cells of this dataset, ``(n_rows,)``.
+        Cells in this dataset, ``(n_rows,)``.
     context
-        Names to encode with; of the training data also for validation data.
+        Names to encode with. Validation data is encoded with the context of the training data.
     unknown
-        Whether perturbations outside the context are refused or left out of the encoding.
+        What to do with perturbations that the context does not have: ``"error"`` refuses them, ``"ignore"`` leaves them
+        out of the encoding.
     """
 
     def __init__(
@@ -53,6 +54,8 @@ class SingleCellPerturbation(Dataset):
         unknown: Unknown = "error",
     ) -> None:
         self.cells, self.groups, self.rows, self.context = cells, groups, rows, context
+        # Every perturbation and state is encoded once, here; a batch then looks up rows of these tables by code. Only
+        # those of this dataset are encoded, because others may be unknown to the context.
         present = np.unique(groups.condition_codes[rows])
         perturbations = np.zeros((len(groups.conditions), len(context["perturbation_uniques"])), np.float32)
         perturbations[present] = multi_hot([groups.conditions[code] for code in present], context, unknown)
@@ -84,7 +87,7 @@ class SingleCellPerturbation(Dataset):
         perturbation_key
             Column of ``obs`` with the perturbations.
         perturbation_combination_delimiter
-            What joins single perturbations in it; ``None`` for no combinations.
+            Text between the single perturbations of a combination; ``None`` if there are no combinations.
         covariate_keys
             Columns of ``obs`` that make up a cell's state.
         perturbation_control_value
@@ -92,16 +95,16 @@ class SingleCellPerturbation(Dataset):
         embedding_key
             Key of ``obsm`` with cell embeddings.
         context
-            Encode with these names instead of the data's own.
+            Names to encode with; by default, the names in ``adata``.
 
         Returns
         -------
-        The dataset, and its context: ``perturbation_uniques``, ``covariate_uniques`` and the keys.
+        The dataset, and the context that it is encoded with.
 
         Raises
         ------
         PerturbenchError
-            If a column or embedding is missing, or a name is not in a given ``context``.
+            If a column or the embedding is missing, or ``context`` does not have a name.
 
         Examples
         --------
@@ -131,12 +134,12 @@ class SingleCellPerturbation(Dataset):
         return self._batch(np.arange(len(self))[key], 0)
 
     def indices(self, positions: np.ndarray, seed: int) -> CellIndices:
-        """Return what a batch of the cells at these positions, ``(n_cells,)``, gathers."""
+        """Return the indices of the cells at ``positions``, ``(n_cells,)``; ``seed`` matches their controls."""
         rows = self.rows[positions]
-        return CellIndices.of(rows, self.groups.condition_codes[rows], self.groups.state_codes[rows])
+        return CellIndices.from_arrays(rows, self.groups.condition_codes[rows], self.groups.state_codes[rows])
 
     def gather(self, indices: CellIndices) -> Batch:
-        """Return the batch of these indices; it lies where they and the cells lie, and has no ``ids``."""
+        """Gather a batch on the device of the cells and ``indices``; its ``ids`` are not set."""
         self.tables.place(self.cells.device)
         return Batch(
             gene_expression=self.cells.rows(indices.rows),
@@ -146,7 +149,7 @@ class SingleCellPerturbation(Dataset):
         )
 
     def perturbation_counts(self) -> torch.Tensor:
-        """Return how many cells have each single perturbation, ``(n_perturbations,)`` float32."""
+        """Return the number of cells with each single perturbation, ``(n_perturbations,)`` float32."""
         encoded = self.tables.multi_hot.cpu()
         counts = np.bincount(self.groups.condition_codes[self.rows], minlength=len(encoded))
         return torch.from_numpy(counts.astype(np.float32)) @ encoded
@@ -175,7 +178,7 @@ class SingleCellPerturbationWithControls(SingleCellPerturbation):
     Raises
     ------
     PerturbenchError
-        If no control value is given, or a state has no control cell.
+        If no control value is given, or a state has no control cells.
     """
 
     def __init__(
@@ -189,15 +192,15 @@ class SingleCellPerturbationWithControls(SingleCellPerturbation):
         super().__init__(cells, groups, rows, context, unknown)
         require_control_value(groups.keys)
         self._pool = ControlPool(groups, rows)
-        self._pool.require(groups.state_codes[rows])
+        self._pool.require_controls(groups.state_codes[rows])
 
     def indices(self, positions: np.ndarray, seed: int) -> CellIndices:
-        """Return what a batch of the cells at these positions, ``(n_cells,)``, gathers."""
+        """Return the indices of the cells at ``positions``, ``(n_cells,)``; ``seed`` matches their controls."""
         indices = super().indices(positions, seed)
         return indices._replace(controls=torch.from_numpy(self._match(self.rows[positions], seed)))
 
     def gather(self, indices: CellIndices) -> Batch:
-        """Return the batch of these indices; it lies where they and the cells lie, and has no ``ids``."""
+        """Gather a batch on the device of the cells and ``indices``; its ``ids`` are not set."""
         assert indices.controls is not None
         controls, embeddings = self.cells.rows(indices.controls), self.cells.embedding_rows(indices.controls)
         return super().gather(indices)._replace(controls=controls, control_embeddings=embeddings)
@@ -211,7 +214,7 @@ class SingleCellPerturbationWithControls(SingleCellPerturbation):
 
 
 def require_control_value(keys: Keys) -> None:
-    """Raise unless the keys name a control.
+    """Raise unless ``keys`` names the control.
 
     Raises
     ------
@@ -220,6 +223,6 @@ def require_control_value(keys: Keys) -> None:
     """
     if keys.control is None:
         raise PerturbenchError(
-            "perturbation_control_value is None, but controls are needed here; name the value of "
+            "perturbation_control_value is None, but control cells are needed; set it to the value of column "
             f"'{keys.perturbation}' that marks control cells."
         )

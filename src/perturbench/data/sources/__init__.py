@@ -1,1 +1,1 @@
-"""Where raw data comes from: files, downloads, the simulator."""
+"""Sources of raw data: local files, downloads and the simulator."""

@@ -1,7 +1,7 @@
-"""Downloading one file: resumed, retried, and never taken for whole before it is.
+"""Download of one large file, which is retried and resumed.
 
-Libraries such as pooch start again after a broken connection and forget what they downloaded when its checksum differs;
-with files of 15 GB neither will do.
+Libraries such as pooch start over after a broken connection, and delete a file whose checksum differs. Both cost too
+much with files of 15 GB.
 """
 
 from __future__ import annotations
@@ -28,17 +28,26 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 logger = logging.getLogger(__name__)
+#: Bytes that are read and written at a time.
 _CHUNK = 1 << 20
-_BUSY = (408, 425, 429, 500, 502, 503, 504)
-# The file as it is, and not as a server may compress it on the way: sizes and checksums are of the file.
+#: Status codes of servers that are busy for the moment: another attempt may succeed.
+_RETRIED_STATUS = (408, 425, 429, 500, 502, 503, 504)
+# "identity" asks for the uncompressed file, because sizes and checksums are those of the file itself.
 _HEADERS = {"Accept-Encoding": "identity", "User-Agent": f"perturbench/{__version__}"}
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How long a server may take to answer and to go on, in seconds, and how often it is asked without a new byte.
+class RetryPolicy:
+    """Timeouts and number of attempts of a download.
 
-    ``pause`` is the wait before the second attempt; it doubles with each.
+    Parameters
+    ----------
+    connect, read
+        Longest wait for a connection, and for the next bytes, in seconds.
+    attempts
+        Number of attempts without a new byte after which the download fails.
+    pause
+        Wait before the second attempt, in seconds; it doubles with each further attempt.
     """
 
     connect: float = 10.0
@@ -48,100 +57,99 @@ class Patience:
 
 
 class DownloadError(PerturbenchError):
-    """A file that could not be downloaded: the message says what the server answered, or that it did not."""
+    """A file could not be downloaded; the message says what the server answered, or that it did not answer."""
 
 
-class _BrokenOff(Exception):
-    """A transfer that may be taken up again."""
+class _Interrupted(Exception):
+    """A download was interrupted and may be resumed."""
 
 
-def download(url: str, part: Path, size: int | None = None, patience: Patience | None = None) -> None:
-    """Bring a file's bytes into ``part``, going on from those that are there.
+def download(url: str, part: Path, size: int | None = None, retry: RetryPolicy | None = None) -> None:
+    """Download a file into ``part``, resuming an earlier download.
 
-    What is there is kept when this fails or is killed, and taken up by the next call if the server still has the same
-    version of the file (``ETag`` or ``Last-Modified``, kept in ``<part>.json``).
+    When the download fails or the process is killed, the bytes in ``part`` are kept. The next call resumes from them if
+    the server still has the same version of the file (``ETag`` or ``Last-Modified``, saved in ``<part>.json``).
 
     Parameters
     ----------
     url
-        Of the file.
+        Address of the file.
     part
-        Where its bytes go; whole when this returns.
+        Path to write to; complete when this function returns.
     size
-        Bytes of the whole file, where known.
-    patience
-        Limits of waiting and asking again.
+        Size of the complete file in bytes, if known.
+    retry
+        Timeouts and number of attempts.
 
     Raises
     ------
     DownloadError
-        If the server cannot be reached, has no such file or one of another size, or keeps breaking off.
+        If the server cannot be reached, does not have the file, has a file of another size, or keeps interrupting.
     PerturbenchError
-        If the disk has no room for the file.
+        If the disk does not have room for the file.
     """
-    patience = patience or Patience()
+    retry = retry or RetryPolicy()
     failures = 0
     with requests.Session() as session:
         while True:
             before = _size(part)
             try:
-                return _go_on(session, url, part, size, patience)
-            except (_BrokenOff, requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError) as error:
+                return _resume(session, url, part, size, retry)
+            except (_Interrupted, requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError) as error:
+                # New bytes show that the server works, so that the attempts count from the start again.
                 failures = 1 if _size(part) > before else failures + 1
-                if failures >= patience.attempts:
+                if failures >= retry.attempts:
                     raise DownloadError(f"{url} cannot be downloaded: {_reason(error)}") from error
-                wait = patience.pause * 2 ** (failures - 1)
-                logger.warning("%s broke off: %s; going on in %.3g s", url, _reason(error), wait)
+                wait = retry.pause * 2 ** (failures - 1)
+                logger.warning("download of %s was interrupted: %s; resuming in %.3g s", url, _reason(error), wait)
                 time.sleep(wait)
             except requests.RequestException as error:
                 raise DownloadError(f"{url} cannot be downloaded: {_reason(error)}") from error
 
 
 def partial_size(part: Path, url: str) -> int:
-    """Return how many bytes of a file an earlier download left to go on from."""
+    """Return the number of bytes of an earlier download that can be resumed."""
     return _size(part) if _version(part, url) else 0
 
 
-def forget(part: Path) -> None:
-    """Remove what belongs to a download but is not the file's bytes."""
-    _note(part).unlink(missing_ok=True)
+def remove_version(part: Path) -> None:
+    """Remove the file that records which version of the published file was downloaded."""
+    _version_file(part).unlink(missing_ok=True)
 
 
-def _go_on(session: requests.Session, url: str, part: Path, size: int | None, patience: Patience) -> None:
+def _resume(session: requests.Session, url: str, part: Path, size: int | None, retry: RetryPolicy) -> None:
     start, version = _size(part), _version(part, url)
-    asked = {"Range": f"bytes={start}-", "If-Range": version} if start and version else {}
-    with session.get(
-        url, headers={**_HEADERS, **asked}, stream=True, timeout=(patience.connect, patience.read)
-    ) as response:
+    resume = {"Range": f"bytes={start}-", "If-Range": version} if start and version else {}
+    with session.get(url, headers={**_HEADERS, **resume}, stream=True, timeout=(retry.connect, retry.read)) as response:
         status = response.status_code
         if status == 416 and response.headers.get("Content-Range") == f"bytes */{start}":
-            return
+            return  # nothing is left to download: the part is already complete
         if status == 416 or (
             status == 206 and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
         ):
             part.unlink()
-            raise _BrokenOff("the server has no such range; starting again")
-        if status in _BUSY:
-            raise _BrokenOff(f"the server answers {status} {response.reason}")
+            raise _Interrupted("the server cannot resume at this byte; downloading from the start")
+        if status in _RETRIED_STATUS:
+            raise _Interrupted(f"the server answers {status} {response.reason}")
         if status not in (200, 206):
             raise DownloadError(f"{url} cannot be downloaded: the server answers {status} {response.reason}.")
         start = start if status == 206 else 0
         total = _total(response, start, size, url)
         _require_room(part.parent, (total or 0) - start)
-        _write_note(part, url, response)
+        _write_version(part, url, response)
         _copy(response, part, start, total)
     if total is not None and _size(part) != total:
-        raise _BrokenOff(f"{_size(part)} of {total} bytes came")
+        raise _Interrupted(f"received {_size(part)} of {total} bytes")
 
 
 def _total(response: requests.Response, start: int, size: int | None, url: str) -> int | None:
-    """Return the bytes of the whole file, refusing a file of another size before it is downloaded."""
+    """Return the size of the complete file; refuse a file of an unexpected size before it is downloaded."""
     length = response.headers.get("Content-Length")
     offered = size if length is None else start + int(length)
     if size not in (None, offered):
         raise DownloadError(
-            f"{url} is not the file that was pinned: the server offers {offered} bytes, expected {size}. To use it as "
-            "it is, add --params=data.source.mismatch:accept."
+            f"{url} is not the expected file: the server offers {offered} bytes, expected {size}. "
+            "To use it anyway, add --params=data.source.mismatch:accept."
         )
     return offered
 
@@ -155,7 +163,7 @@ def _copy(response: requests.Response, part: Path, start: int, total: int | None
 
 @contextmanager
 def _progress(name: str, start: int, total: int | None) -> Iterator[Callable[[int], object]]:
-    """Show a bar on a terminal, and otherwise a line in the log for each tenth of the file."""
+    """Show a progress bar on a terminal; elsewhere, log a line for each tenth of the file."""
     if sys.stderr.isatty():
         with tqdm(desc=name, initial=start, total=total, unit="B", unit_scale=True) as bar:
             yield bar.update
@@ -177,8 +185,8 @@ def _require_room(folder: Path, n_bytes: int) -> None:
     free = shutil.disk_usage(folder).free
     if n_bytes > free:
         raise PerturbenchError(
-            f"'{folder}' has room for {decimal(free)}, but {decimal(n_bytes)} are to be downloaded; make room, or name "
-            "another folder with --params=data.source.cache:<folder>."
+            f"'{folder}' has room for {decimal(free)}, but the download needs {decimal(n_bytes)}; free some "
+            "space, or set another folder with --params=data.source.cache:<folder>."
         )
 
 
@@ -186,28 +194,28 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
 
 
-def _note(part: Path) -> Path:
+def _version_file(part: Path) -> Path:
     return part.with_name(f"{part.name}.json")
 
 
-def _write_note(part: Path, url: str, response: requests.Response) -> None:
+def _write_version(part: Path, url: str, response: requests.Response) -> None:
     tag = response.headers.get("ETag", "W/")
-    # A weak tag does not promise the same bytes, and a server refuses it for a range.
+    # A weak tag does not guarantee identical bytes, and servers refuse to resume with one.
     version = response.headers.get("Last-Modified") if tag.startswith("W/") else tag
-    _note(part).write_text(json.dumps({"url": url, "version": version}))
+    _version_file(part).write_text(json.dumps({"url": url, "version": version}))
 
 
 def _version(part: Path, url: str) -> str | None:
-    """Return the version of the file that the bytes in ``part`` are of; ``None`` if they cannot be added to."""
+    """Return the version of the file that ``part`` was downloaded from; ``None`` if it cannot be resumed."""
     try:
-        note = json.loads(_note(part).read_text())
+        saved = json.loads(_version_file(part).read_text())
     except (OSError, ValueError):
         return None
-    return note["version"] if note["url"] == url else None
+    return saved["version"] if saved["url"] == url else None
 
 
 def _reason(error: Exception) -> str:
-    """Return what happened in words, without the layers of libraries around it."""
+    """Return the message of the innermost cause, without the wrappers that requests and urllib3 put around it."""
     while isinstance(cause := getattr(error, "reason", None) or (error.args or (None,))[0], Exception):
         error = cause
     return f"{str(error).rpartition(': ')[2]}." if str(error) else f"{type(error).__name__}."

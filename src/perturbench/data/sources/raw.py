@@ -1,4 +1,4 @@
-"""Where raw data comes from: a file the user has, or the simulator."""
+"""Raw data from a local file or from the simulator."""
 
 from __future__ import annotations
 
@@ -20,68 +20,68 @@ logger = logging.getLogger(__name__)
 
 
 def obtain(kind: str, path: str | Path, simulation: Mapping[str, Any], how_to_get: str) -> Path:
-    """Return the path of the raw h5ad, or of a folder of several, simulating it first where that is its source.
+    """Return the path of the raw h5ad, or of a folder of several files; simulate the h5ad first if ``kind`` says so.
 
     Parameters
     ----------
     kind
         ``file`` or ``simulation``.
     path
-        Where the file is, or where the simulation is written.
+        Path of the file or folder, or path to write the simulation to.
     simulation
         Arguments of :func:`simulate`.
     how_to_get
-        What a user has to do to have the file, for the message.
+        Instructions how to get the file, for the error message.
 
     Raises
     ------
     PerturbenchError
-        If the file is not there.
+        If the file does not exist.
     """
     require_choice("data.source.kind", kind, ("file", "simulation"))
     path = Path(path).resolve()
     if kind == "simulation":
         _simulate_to(path, simulation)
     elif not path.exists():
-        raise PerturbenchError(f"raw file '{path}' is not there. {how_to_get}")
+        raise PerturbenchError(f"raw file '{path}' does not exist. {how_to_get}")
     return path
 
 
 def read_cells(path: str | Path) -> ad.AnnData:
-    """Read an h5ad.
+    """Read an h5ad file.
 
     Raises
     ------
     PerturbenchError
-        If the file is not there or is no h5ad.
+        If the file does not exist or is not an h5ad file.
     """
     if not Path(path).is_file():
-        raise PerturbenchError(f"file '{path}' is not there.")
+        raise PerturbenchError(f"file '{path}' does not exist.")
     try:
         return ad.read_h5ad(path)
     except (OSError, KeyError, TypeError, ValueError) as error:
-        raise PerturbenchError(f"'{path}' cannot be read as h5ad: {error}.") from error
+        raise PerturbenchError(f"'{path}' cannot be read as an h5ad file: {error}.") from error
 
 
 def _simulate_to(path: Path, arguments: Mapping[str, Any]) -> None:
-    wanted = fingerprint_parameters(dict(arguments))
+    fingerprint = fingerprint_parameters(dict(arguments))
     if path.is_file():
-        found = _simulation_mark(path)
-        if found == wanted:
+        found = _simulation_fingerprint(path)
+        if found == fingerprint:
             return
         if found is None:
             raise PerturbenchError(
-                f"'{path}' is there and is not a simulation; it is not overwritten. Move it, or set data.source.path."
+                f"'{path}' exists and is not a simulation, so it is not overwritten. Move it, or set data.source.path."
             )
     adata = simulate(**arguments)
-    adata.uns[KEY] = {"simulation": wanted}
+    adata.uns[KEY] = {"simulation": fingerprint}
     with atomic_path(path) as partial:
         adata.write_h5ad(partial, compression="gzip")
     logger.info("simulated %d cells x %d genes: %s", *adata.shape, path)
 
 
-def _simulation_mark(path: Path) -> str | None:
-    """Return what an earlier simulation was made with; ``None`` if the file is anything else."""
+def _simulation_fingerprint(path: Path) -> str | None:
+    """Return the fingerprint of the parameters of an earlier simulation; ``None`` if the file is not a simulation."""
     try:
         return ad.read_h5ad(path, backed="r").uns.get(KEY, {}).get("simulation")
     except (OSError, KeyError, TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""Leak-proof splits into train, val and test (appendices A.3 and D.4)."""
+"""Splits into train, val and test without leaks (appendices A.3 and D.4 of the paper)."""
 
 from perturbench.data.labels import PARTS
 from perturbench.data.splits.checks import check_split, split_checks

@@ -1,4 +1,4 @@
-"""Checks of a split: leaks, empty parts, missing controls."""
+"""Checks of a split for leaks, empty parts and missing controls."""
 
 from __future__ import annotations
 
@@ -28,7 +28,19 @@ PASSED, REPORTED, REFUSED = "passed", "reported", "refused"
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found: how many of what, and a message unless it passed."""
+    """Result of one check.
+
+    Attributes
+    ----------
+    check
+        Property that the split should have.
+    found
+        What the check counted.
+    message
+        What is wrong; empty if the check passed.
+    refused
+        Whether a failed check refuses the split; otherwise it is only reported.
+    """
 
     check: str
     found: str
@@ -44,25 +56,26 @@ class Finding:
 
 
 def check_split(split: pd.Series, groups: Groups, *, method: str = "csv", strict: bool = False) -> None:
-    """Raise on an empty part, a leak, or a part with a state without controls.
+    """Raise if a part is empty, a pair leaks between parts, or a state of a part has no control cells.
 
     Parameters
     ----------
     split
-        Label of each cell; missing where it is not used.
+        Label of each cell; missing for unused cells.
     groups
-        Codes of the same cells.
+        States and perturbations of the same cells.
     method
-        What drew the split: ``unseen`` and ``combine_inverse`` promise other things than the others.
+        Method that drew the split. Splits by ``unseen`` and ``combine_inverse`` have to pass other checks.
     strict
-        Refuse held-out combinations of perturbations that training never saw; else warn.
+        Whether to refuse held-out combinations whose single perturbations are not all in training on their own;
+        otherwise they are reported with a warning.
 
     Raises
     ------
     PerturbenchError
-        Naming the part, the pairs and the counts.
+        If a check fails; the message names the part, the pairs and their number.
     """
-    for finding in _findings(SplitCounts.of(split, groups), method, strict):
+    for finding in _findings(SplitCounts.from_split(split, groups), method, strict):
         if finding.result == REFUSED:
             raise PerturbenchError(finding.message)
         if finding.result == REPORTED:
@@ -70,14 +83,17 @@ def check_split(split: pd.Series, groups: Groups, *, method: str = "csv", strict
 
 
 def split_checks(split: pd.Series, groups: Groups, *, method: str = "csv", strict: bool = False) -> pd.DataFrame:
-    """Return the result of every check of :func:`check_split`, which has the same parameters.
+    """Return the results of all checks of :func:`check_split`; the parameters are the same.
 
     Returns
     -------
-    One row per check: what is promised, whether it ``passed``, was ``reported`` or ``refused``, and what was found.
+    One row per check: the property that the split should have, the result (``passed``, ``reported`` or ``refused``),
+    and what was found.
     """
-    findings = _findings(SplitCounts.of(split, groups), method, strict)
-    return pd.DataFrame([{"check": each.check, "result": each.result, "found": each.found} for each in findings])
+    findings = _findings(SplitCounts.from_split(split, groups), method, strict)
+    return pd.DataFrame(
+        [{"check": finding.check, "result": finding.result, "found": finding.found} for finding in findings]
+    )
 
 
 def _findings(counts: SplitCounts, method: str, strict: bool) -> Iterator[Finding]:
@@ -115,7 +131,7 @@ def _no_shared_pair(counts: SplitCounts) -> Finding:
     message = next(
         (
             f"{len(pairs)} pairs are in both {one} and {other}: {listing(map(pair_name, pairs))}; "
-            "a (state, perturbation) pair belongs to one part."
+            "put all cells of a (state, perturbation) pair into one part."
             for (one, other), pairs in shared.items()
             if pairs
         ),
@@ -127,24 +143,24 @@ def _no_shared_pair(counts: SplitCounts) -> Finding:
 
 def _known_states(counts: SplitCounts) -> Finding:
     trained = {state for state, _ in counts.pairs["train"]}
-    return _of_heldout(
+    return _heldout_finding(
         counts,
         "training has other perturbations of every held-out state",
         [(part, pair) for part, pair in counts.heldout if pair[0] not in trained],
-        "are of states that training never saw",
+        "are in states that training does not have",
         "keep some of their perturbations in training",
     )
 
 
 def _seen_perturbations(counts: SplitCounts) -> Finding:
-    """Look at single perturbations, which training may have seen alone or in combinations."""
+    """Check that training has every held-out single perturbation, on its own or in a combination."""
     singles = counts.keys.singles
     trained = {single for _, condition in counts.pairs["train"] for single in singles(condition)}
-    return _of_heldout(
+    return _heldout_finding(
         counts,
-        "training has every held-out single perturbation elsewhere",
+        "training has every held-out single perturbation in another state or combination",
         [(part, pair) for part, pair in counts.heldout if len(singles(pair[1])) == 1 and pair[1] not in trained],
-        "have perturbations that training never saw",
+        "have perturbations that training does not have",
         "keep each in training",
     )
 
@@ -159,11 +175,14 @@ def _seen_alone(counts: SplitCounts, strict: bool) -> Finding:
     if unseen:
         named = listing(f"{pair_name(pair)} (unseen: {', '.join(names)})" for pair, names in sorted(unseen.items()))
         message = (
-            f"{len(unseen)} of {len(heldout)} held-out combinations have perturbations that training never saw alone: "
-            f"{named}" + ("; keep each in training, or set splitter.strict to false." if strict else "")
+            f"{len(unseen)} of {len(heldout)} held-out combinations have single perturbations that training does not "
+            f"have on their own: {named}"
+            + ("; keep each of them in training, or set splitter.strict to false." if strict else "")
         )
-    found = f"{len(unseen)} of {len(heldout)} held-out combinations have others"
-    return Finding("training has the single perturbations of held-out combinations alone", found, message, strict)
+    found = f"{len(unseen)} of {len(heldout)} held-out combinations have single perturbations that training lacks"
+    return Finding(
+        "training has the single perturbations of held-out combinations on their own", found, message, strict
+    )
 
 
 def _unseen_perturbations(counts: SplitCounts) -> Finding:
@@ -173,27 +192,27 @@ def _unseen_perturbations(counts: SplitCounts) -> Finding:
     for part in PARTS:
         seen += [(part, pair) for pair in counts.pairs[part] if part != "train" and known.issuperset(singles(pair[1]))]
         known.update(single for _, condition in counts.pairs[part] for single in singles(condition))
-    return _of_heldout(
+    return _heldout_finding(
         counts,
-        "every held-out perturbation has a single one that training (for test: and val) never saw",
+        "every held-out perturbation has a single one that training does not have (for test: nor val)",
         seen,
-        "have perturbations that earlier parts saw",
-        "the unseen split promises that they did not: leave splitter.train_states empty",
+        "have no perturbation that earlier parts do not have",
+        "the unseen split requires one: leave splitter.train_states empty",
     )
 
 
 def _doubles_in_training(counts: SplitCounts) -> Finding:
     trained = pairs_by_state(counts.pairs["train"])
-    lonely = []
+    not_inferable = []
     for part, (state, single) in counts.heldout:
         conditions = [single, *(condition for _, condition in trained.get(state, []))]
         if single not in partners_of(conditions, counts.keys):
-            lonely.append((part, (state, single)))
-    return _of_heldout(
+            not_inferable.append((part, (state, single)))
+    return _heldout_finding(
         counts,
-        "training has a double with every held-out single perturbation, and that double's other single",
-        lonely,
-        "have no double in training whose other single is there, too",
+        "training has a double with every held-out single perturbation, and the other single of that double",
+        not_inferable,
+        "have no double in training whose other single is in training, too",
         "hold out fewer",
     )
 
@@ -202,23 +221,23 @@ def _controls_everywhere(counts: SplitCounts) -> Finding:
     fewest = []
     message = ""
     for part, has_cells, controls in zip(PARTS, counts.has_cells, counts.controls, strict=True):
-        bare = np.flatnonzero(has_cells & (controls == 0))
-        if len(bare) and not message:
+        without = np.flatnonzero(has_cells & (controls == 0))
+        if len(without) and not message:
             message = (
-                f"no control cells in the {part} part of {len(bare)} states: "
-                f"{listing(counts.states[code] for code in bare)}; every part needs controls of its states (at least 3 "
-                "control cells per state, one for each part)."
+                f"no control cells in the {part} part of {len(without)} states: "
+                f"{listing(counts.states[code] for code in without)}; every part needs control cells of its "
+                "states (at least 3 control cells per state, one for each part)."
             )
         fewest.append(f"{part}: {controls[has_cells].min() if has_cells.any() else 0}")
     found = f"fewest control cells of a state in {', '.join(fewest)}"
     return Finding("every part has control cells of its states", found, message)
 
 
-def _of_heldout(counts: SplitCounts, check: str, wrong: list[tuple[str, Pair]], what: str, fix: str) -> Finding:
-    """Return the finding of a check of held-out pairs, given those that do not pass."""
+def _heldout_finding(counts: SplitCounts, check: str, wrong: list[tuple[str, Pair]], what: str, fix: str) -> Finding:
+    """Return the finding of a check of held-out pairs, given the pairs that fail it; name those of the first part."""
     message = ""
     if wrong:
         part = wrong[0][0]
-        own = sorted(pair for other, pair in wrong if other == part)
-        message = f"{len(own)} {part} pairs {what}: {listing(map(pair_name, own))}; {fix}."
+        pairs = sorted(pair for other, pair in wrong if other == part)
+        message = f"{len(pairs)} {part} pairs {what}: {listing(map(pair_name, pairs))}; {fix}."
     return Finding(check, f"{len(wrong)} of {len(counts.heldout)} held-out pairs {what}", message)

@@ -1,4 +1,4 @@
-"""From what is held out to a label for every cell."""
+"""Drawing of a split: pairs are held out, and every cell gets a label."""
 
 from __future__ import annotations
 
@@ -32,28 +32,28 @@ def split_cells(obs: pd.DataFrame, keys: Keys, method: str, rules: SplitRules, s
     Parameters
     ----------
     obs
-        One row per cell; the order of its rows does not matter.
+        Annotation of the cells, one row per cell. The order of the rows does not change the split.
     keys
-        Its columns.
+        Names of the columns of ``obs`` with the perturbation and the covariates.
     method
-        ``transfer``: perturbations of one state, seen in others. ``combine``: combinations of seen perturbations.
-        ``combine_inverse``: single perturbations, seen in a double whose other single is seen, too. ``manual``: a
-        fraction of the perturbations of given states. ``unseen``: perturbations, and all combinations with them, of
-        one of k folds.
+        What is held out. ``transfer``: perturbations in one state that training has in other states. ``combine``:
+        combinations of perturbations that training has. ``combine_inverse``: single perturbations that training has in
+        a double, together with the other single perturbation of that double. ``manual``: a fraction of the
+        perturbations of given states. ``unseen``: all perturbations of one of k folds, and all combinations with them.
     rules
-        What takes part, and how much is held out.
+        Which cells are used, and how much is held out.
     seed
-        Of every random choice.
+        Seed of every random choice.
 
     Returns
     -------
-    Label of each cell, indexed like ``obs``; missing for cells that take no part.
+    Label of each cell, indexed like ``obs``; missing for unused cells.
 
     Raises
     ------
     PerturbenchError
-        If the method or a state is unknown, a part would be empty, a state lacks controls for the parts it is in, or
-        a held-out pair has a perturbation that training does not see (for ``unseen``: that it sees).
+        If the method or a state is unknown, a part would be empty, a state has too few control cells for its parts, or
+        a held-out perturbation is not in training (for ``unseen``: is in training).
     """
     require_choice("split method", method, HOLD_OUT)
     groups = Groups.from_obs(obs, keys)
@@ -62,9 +62,10 @@ def split_cells(obs: pd.DataFrame, keys: Keys, method: str, rules: SplitRules, s
     heldout = HOLD_OUT[method](selection, rules, rng)
     if not heldout:
         raise PerturbenchError(
-            f"the {method} split holds nothing out of {len(selection.pairs)} perturbations in {len(selection.states)} "
-            f"states: max_heldout_fraction_per_covariate={rules.max_heldout_fraction_per_covariate} of each state's is "
-            f"less than one, or all must stay in training in min_train_covariates={rules.min_train_covariates} states."
+            f"the {method} split holds nothing out of {len(selection.pairs)} pairs in {len(selection.states)} states: "
+            f"max_heldout_fraction_per_covariate={rules.max_heldout_fraction_per_covariate} is less than one "
+            "perturbation of each state, or every perturbation must stay in training in "
+            f"min_train_covariates={rules.min_train_covariates} states. Raise the one or lower the other."
         )
     codes = _pair_labels(groups, selection, heldout)[groups.state_codes, groups.condition_codes]
     _split_controls(codes, obs.index, groups, heldout, rules, rng)
@@ -74,7 +75,7 @@ def split_cells(obs: pd.DataFrame, keys: Keys, method: str, rules: SplitRules, s
 
 
 def _pair_labels(groups: Groups, selection: Selection, heldout: Mapping[Pair, str]) -> np.ndarray:
-    """Return the part of each state and perturbation, controls in training, as codes ``(n_states, n_conditions)``."""
+    """Return the code of the part of each pair, ``(n_states, n_conditions)``; all controls are in training so far."""
     states = {state: code for code, state in enumerate(groups.states)}
     conditions = {name: code for code, name in enumerate(groups.conditions)}
     table = np.full((len(states), len(conditions)), UNUSED, dtype=np.int8)
@@ -95,7 +96,7 @@ def _split_controls(
     rules: SplitRules,
     rng: np.random.Generator,
 ) -> None:
-    """Give every part of every state with held-out pairs its share of the state's controls, at least one each."""
+    """Divide the control cells of each state with held-out pairs among the parts, at least one cell to each part."""
     rows = np.flatnonzero(groups.is_control)
     state_codes = groups.state_codes[rows]
     heldout_states = {state for state, _ in heldout}
@@ -104,11 +105,12 @@ def _split_controls(
             continue
         controls = rows[state_codes == code]
         if len(controls) < 3:
-            continue  # too few for all parts: the check of the whole split refuses it, by name
+            continue  # too few for three parts: check_split refuses the split and names the state
+        # Sorted by name, so that the order of the rows of obs does not change the draw.
         controls = controls[np.argsort(names[controls].to_numpy().astype(str), kind="stable")]
         n_train = int(np.clip(round(len(controls) * rules.train_control_fraction), 1, len(controls) - 2))
-        rest = len(controls) - n_train
-        n_test = int(np.clip(round(rest * rules.test_fraction), 1, rest - 1))
+        n_heldout = len(controls) - n_train
+        n_test = int(np.clip(round(n_heldout * rules.test_fraction), 1, n_heldout - 1))
         shuffled = rng.permutation(controls)
         codes[shuffled[n_train : n_train + n_test]] = TEST
         codes[shuffled[n_train + n_test :]] = VAL

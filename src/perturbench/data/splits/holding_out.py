@@ -1,4 +1,4 @@
-"""Which (state, perturbation) pairs each method holds out."""
+"""Split methods: each one chooses the (state, perturbation) pairs to hold out."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ if TYPE_CHECKING:
 
 
 def _transfer(selection: Selection, rules: SplitRules, rng: np.random.Generator) -> dict[Pair, str]:
-    """Draw for each perturbation the states it is held out of, up to m states and f of each state."""
+    """Hold each perturbation out of up to m states, and up to the fraction f of the perturbations of each state."""
     states_of: dict[str, list[State]] = {}
     for state, condition in selection.pairs:
         states_of.setdefault(condition, []).append(state)
-    capacity = {state: rules.capacity(len(own)) for state, own in selection.by_state().items()}
+    capacity = {state: rules.capacity(len(pairs)) for state, pairs in selection.by_state().items()}
     heldout = []
     for condition in rng.permutation(sorted(states_of)):
-        spare = len(states_of[condition]) - rules.min_train_covariates
-        wanted = int(rng.integers(1, rules.max_heldout_covariates + 1))
-        free = [state for state in states_of[condition] if capacity[state] > 0]
-        for position in rng.permutation(len(free))[: max(0, min(wanted, spare))]:
-            capacity[free[position]] -= 1
-            heldout.append((free[position], str(condition)))
+        n_allowed = len(states_of[condition]) - rules.min_train_covariates
+        n_states = int(rng.integers(1, rules.max_heldout_covariates + 1))
+        available = [state for state in states_of[condition] if capacity[state] > 0]
+        for position in rng.permutation(len(available))[: max(0, min(n_states, n_allowed))]:
+            capacity[available[position]] -= 1
+            heldout.append((available[position], str(condition)))
     return _val_and_test(heldout, rules, rng)
 
 
 def _combine(selection: Selection, rules: SplitRules, rng: np.random.Generator) -> dict[Pair, str]:
-    """Draw f of each state's combinations; all single perturbations stay in training."""
+    """Hold out the fraction f of the combinations of each state; all single perturbations stay in training."""
     keys = selection.keys
     combinations = [pair for pair in selection.pairs if len(keys.singles(pair[1])) > 1]
     if not combinations:
@@ -46,82 +46,94 @@ def _combine(selection: Selection, rules: SplitRules, rng: np.random.Generator) 
             f"there are none among {listing(dict.fromkeys(name for _, name in selection.pairs))}."
         )
     heldout = []
-    for own in pairs_by_state(combinations).values():
-        heldout += [own[position] for position in rng.permutation(len(own))[: rules.capacity(len(own))]]
+    for pairs in pairs_by_state(combinations).values():
+        heldout += [pairs[position] for position in rng.permutation(len(pairs))[: rules.capacity(len(pairs))]]
     return _val_and_test(heldout, rules, rng)
 
 
 def _combine_inverse(selection: Selection, rules: SplitRules, rng: np.random.Generator) -> dict[Pair, str]:
-    """Draw f of each state's singles that a double and its other single tell of; these stay in training."""
+    """Hold out the fraction f of the single perturbations of each state that can be inferred from training.
+
+    The effect of A can be inferred from A+B and B, so a held-out single keeps at least one such double and its other
+    single, its partner, in training.
+    """
     heldout: list[Pair] = []
     n_candidates = 0
-    for state, own in selection.by_state().items():
-        partners = partners_of([condition for _, condition in own], selection.keys)
+    for state, pairs in selection.by_state().items():
+        partners = partners_of([condition for _, condition in pairs], selection.keys)
         n_candidates += len(partners)
-        out: set[str] = set()
+        heldout_singles: set[str] = set()
         for single in map(str, rng.permutation(sorted(partners))):
-            if len(out) == rules.capacity(len(partners)):
+            if len(heldout_singles) == rules.capacity(len(partners)):
                 break
-            # One that is out must keep a partner in training, and so must those that this one is a partner of.
-            if all(partners[name] - out - {single} for name in (single, *(partners[single] & out))):
-                out.add(single)
-        heldout += [(state, single) for single in out]
+            # This single needs a partner that stays in training, and so do its partners that are held out already,
+            # which lose this single as a partner.
+            affected = (single, *(partners[single] & heldout_singles))
+            if all(partners[name] - heldout_singles - {single} for name in affected):
+                heldout_singles.add(single)
+        heldout += [(state, single) for single in heldout_singles]
     if not n_candidates:
         raise PerturbenchError(
-            "the combine_inverse split needs doubles whose singles are there alone in the same state; there are none "
-            f"among {listing(dict.fromkeys(name for _, name in selection.pairs))}."
+            "the combine_inverse split needs doubles whose single perturbations are in the same state, too; there "
+            f"are none among {listing(dict.fromkeys(name for _, name in selection.pairs))}."
         )
     return _val_and_test(heldout, rules, rng)
 
 
 def partners_of(conditions: Sequence[str], keys: Keys) -> dict[str, set[str]]:
-    """Return for each single perturbation those it makes a double with, where both are among the conditions alone."""
-    there = set(conditions)
+    """Return the partners of each single perturbation: those it forms a double with.
+
+    A double counts only if both of its single perturbations are among the conditions, too.
+    """
+    present = set(conditions)
     partners: dict[str, set[str]] = {}
     for condition in conditions:
         singles = keys.singles(condition)
-        if len(singles) == 2 and there.issuperset(singles):
+        if len(singles) == 2 and present.issuperset(singles):
             for one, other in (singles, singles[::-1]):
                 partners.setdefault(one, set()).add(other)
     return partners
 
 
 def _manual(selection: Selection, rules: SplitRules, rng: np.random.Generator) -> dict[Pair, str]:
-    """Draw f of the perturbations of each given state; single ones stay in training elsewhere."""
+    """Hold out the fraction f of the perturbations of each given state.
+
+    Single perturbations stay in training in at least ``min_train_covariates`` other states.
+    """
     keys = selection.keys
     if not rules.heldout_states:
-        raise PerturbenchError("the manual split needs splitter.heldout_states: a list of covariate values.")
-    chosen = find_states(rules.heldout_states, "held-out state", keys, selection.states)
-    spare = Counter(condition for _, condition in selection.pairs)
-    own_of, heldout = selection.by_state(), []
-    for state in (chosen[position] for position in rng.permutation(len(chosen))):
-        own = own_of.get(state, [])
-        free = [
+        raise PerturbenchError("the manual split needs splitter.heldout_states: a list of states, by covariate values.")
+    states = find_states(rules.heldout_states, "held-out state", keys, selection.states)
+    n_train_states = Counter(condition for _, condition in selection.pairs)
+    by_state, heldout = selection.by_state(), []
+    for state in (states[position] for position in rng.permutation(len(states))):
+        pairs = by_state.get(state, [])
+        candidates = [
             pair
-            for pair in (own[position] for position in rng.permutation(len(own)))
-            if len(keys.singles(pair[1])) > 1 or spare[pair[1]] > rules.min_train_covariates
+            for pair in (pairs[position] for position in rng.permutation(len(pairs)))
+            if len(keys.singles(pair[1])) > 1 or n_train_states[pair[1]] > rules.min_train_covariates
         ]
-        drawn = free[: rules.capacity(len(own))]
+        drawn = candidates[: rules.capacity(len(pairs))]
         if not drawn:
             raise PerturbenchError(
-                f"no perturbation can be held out of state {state_name(state)}: of its {len(own)}, "
-                f"{len(own) - len(free)} would stay in training in fewer than "
-                f"min_train_covariates={rules.min_train_covariates} states, and at most {rules.capacity(len(own))} "
+                f"no perturbation can be held out of state {state_name(state)}: of its {len(pairs)} perturbations, "
+                f"{len(pairs) - len(candidates)} would be in training in fewer than "
+                f"min_train_covariates={rules.min_train_covariates} states, and at most {rules.capacity(len(pairs))} "
                 f"may be held out (max_heldout_fraction_per_covariate={rules.max_heldout_fraction_per_covariate})."
             )
-        spare.subtract(condition for _, condition in drawn)
+        n_train_states.subtract(condition for _, condition in drawn)
         heldout += drawn
     return _val_and_test(heldout, rules, rng)
 
 
 def _unseen(selection: Selection, rules: SplitRules, rng: np.random.Generator) -> dict[Pair, str]:
-    """Deal the single perturbations into folds: one is test, the next val, with every combination they are in."""
+    """Divide the single perturbations into folds; one is test and the next one val, with all their combinations."""
     keys, n_folds = selection.keys, rules.n_folds
     singles = sorted({single for _, condition in selection.pairs for single in keys.singles(condition)})
     if n_folds > len(singles):
         raise PerturbenchError(
-            f"splitter.n_folds is {n_folds}; the unseen split needs at least 3 (train, val, test) and at most the "
-            f"{len(singles)} single perturbations that there are."
+            f"splitter.n_folds is {n_folds}; the unseen split needs at least 3 (train, val, test) and at most "
+            f"{len(singles)}, the number of single perturbations."
         )
     folds = np.array_split(rng.permutation(singles), n_folds)
     test, val = set(folds[rules.fold]), set(folds[(rules.fold + 1) % n_folds])
@@ -144,15 +156,18 @@ METHODS = (*HOLD_OUT, "csv")
 
 
 def _val_and_test(heldout: list[Pair], rules: SplitRules, rng: np.random.Generator) -> dict[Pair, str]:
-    """Draw which pairs are test, stratified by state; what rounding leaves over is carried to the next state."""
-    own_of = pairs_by_state(heldout)
+    """Divide held-out pairs into val and test, stratified by state.
+
+    The rounding error of a state is carried over to the next one, so that the fraction holds for all states together.
+    """
+    by_state = pairs_by_state(heldout)
     parts = dict.fromkeys(sorted(heldout), "val")
-    states = list(own_of)
-    n_seen = n_test = 0
+    states = list(by_state)
+    n_pairs = n_test = 0
     for state in (states[position] for position in rng.permutation(len(states))):
-        own = own_of[state]
-        n_seen += len(own)
-        n_more = round(n_seen * rules.test_fraction) - n_test
+        pairs = by_state[state]
+        n_pairs += len(pairs)
+        n_more = round(n_pairs * rules.test_fraction) - n_test
         n_test += n_more
-        parts |= {own[position]: "test" for position in rng.permutation(len(own))[:n_more]}
+        parts |= {pairs[position]: "test" for position in rng.permutation(len(pairs))[:n_more]}
     return parts

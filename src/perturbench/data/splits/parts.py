@@ -1,4 +1,4 @@
-"""The parts of a split, and what is in them."""
+"""The pairs and cells in each part of a split."""
 
 from __future__ import annotations
 
@@ -16,37 +16,38 @@ if TYPE_CHECKING:
 
 
 def count_cells(split: pd.Series, groups: Groups) -> np.ndarray:
-    """Count the cells of each part, state and perturbation, all in one pass.
+    """Count the cells of each part, state and perturbation in one pass.
 
     Parameters
     ----------
     split
-        Label of each cell; missing where it is not used.
+        Label of each cell; missing for unused cells.
     groups
-        Codes of the same cells.
+        States and perturbations of the same cells.
 
     Returns
     -------
-    ``(n_parts + 1, n_states, n_conditions)``, the last part being the unused cells; controls are the column
-    ``groups.control_code``.
+    Numbers of cells, ``(n_parts + 1, n_states, n_conditions)``. The last part holds the unused cells; the condition
+    ``groups.control_code`` holds the controls.
     """
     parts = pd.Categorical(split, categories=list(PARTS)).codes.astype(np.int64)
     parts[parts < 0] = len(PARTS)
     shape = (len(PARTS) + 1, len(groups.states), len(groups.conditions))
+    # One flat index per (part, state, condition), so that one bincount counts them all.
     flat = (parts * shape[1] + groups.state_codes) * shape[2] + groups.condition_codes
     return np.bincount(flat, minlength=int(np.prod(shape))).reshape(shape)
 
 
-def without_controls(cells: np.ndarray, groups: Groups) -> np.ndarray:
-    """Return the counts of :func:`count_cells` with those of control cells set to 0."""
+def perturbed_counts(cells: np.ndarray, groups: Groups) -> np.ndarray:
+    """Return the result of :func:`count_cells` with the counts of control cells set to 0."""
     perturbed = cells.copy()
     if groups.control_code is not None:
         perturbed[..., groups.control_code] = 0
     return perturbed
 
 
-def of_controls(cells: np.ndarray, groups: Groups) -> np.ndarray:
-    """Return the control cells of each part and state, ``(n_parts + 1, n_states)``."""
+def control_counts(cells: np.ndarray, groups: Groups) -> np.ndarray:
+    """Return the number of control cells of each part and state, ``(n_parts + 1, n_states)``."""
     if groups.control_code is None:
         return np.zeros(cells.shape[:-1], dtype=cells.dtype)
     return cells[..., groups.control_code]
@@ -54,18 +55,20 @@ def of_controls(cells: np.ndarray, groups: Groups) -> np.ndarray:
 
 @dataclass(frozen=True)
 class SplitCounts:
-    """What checks look at.
+    """Pairs and cells of each part of a split, as the checks need them.
 
     Attributes
     ----------
     keys
-        How perturbations are written.
+        Notation of perturbations.
     pairs
         (State, perturbation) pairs of each part, sorted.
     states
         Names of the states.
-    has_cells, controls
-        Whether a part has perturbed cells of a state, and its control cells, ``(n_parts, n_states)``.
+    has_cells
+        Whether a part has perturbed cells of a state, ``(n_parts, n_states)``.
+    controls
+        Number of control cells of a state in a part, ``(n_parts, n_states)``.
     """
 
     keys: Keys
@@ -75,18 +78,18 @@ class SplitCounts:
     controls: np.ndarray
 
     @classmethod
-    def of(cls, split: pd.Series, groups: Groups) -> SplitCounts:
-        """Count a split."""
+    def from_split(cls, split: pd.Series, groups: Groups) -> SplitCounts:
+        """Count the pairs and cells of a split."""
         cells = count_cells(split, groups)[: len(PARTS)]
-        perturbed = without_controls(cells, groups) > 0
+        perturbed = perturbed_counts(cells, groups) > 0
         pairs: dict[str, list[Pair]] = {
-            part: [(groups.states[s], groups.conditions[c]) for s, c in np.argwhere(there)]
-            for part, there in zip(PARTS, perturbed, strict=True)
+            part: [(groups.states[s], groups.conditions[c]) for s, c in np.argwhere(present)]
+            for part, present in zip(PARTS, perturbed, strict=True)
         }
         states = [state_name(state) for state in groups.states]
-        return cls(groups.keys, pairs, states, np.asarray(perturbed.any(axis=2)), of_controls(cells, groups))
+        return cls(groups.keys, pairs, states, np.asarray(perturbed.any(axis=2)), control_counts(cells, groups))
 
     @property
     def heldout(self) -> list[tuple[str, Pair]]:
-        """Part and pair of everything that is not in training."""
+        """Part and pair of all held-out pairs."""
         return [(part, pair) for part in ("val", "test") for pair in self.pairs[part]]

@@ -1,4 +1,4 @@
-"""What of the data takes part in a split: states, and how many of their perturbations."""
+"""Selection of the states and perturbations that a split uses."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Selection:
-    """What takes part in a split.
+    """The states and pairs that a split uses; controls are not among the pairs.
 
     Attributes
     ----------
     keys
-        How perturbations are written.
+        Notation of perturbations.
     states, pairs
-        The states that it is drawn on, and their (state, perturbation) pairs; both sorted, no controls.
+        States that the split is drawn on, and their (state, perturbation) pairs, both sorted.
     train_states, train_pairs
-        More of both, which are in training whatever is drawn.
+        Further states and pairs that always are in training.
     """
 
     keys: Keys
@@ -38,12 +38,12 @@ class Selection:
     train_pairs: list[Pair]
 
     def by_state(self) -> dict[State, list[Pair]]:
-        """Return the pairs that the split is drawn on, by state."""
+        """Return the pairs that the split is drawn on, grouped by state."""
         return pairs_by_state(self.pairs)
 
 
 def pairs_by_state(pairs: Sequence[Pair]) -> dict[State, list[Pair]]:
-    """Return sorted pairs by state; states are sorted, too."""
+    """Group pairs by state; states and pairs are sorted."""
     grouped: dict[State, list[Pair]] = {}
     for pair in sorted(pairs):
         grouped.setdefault(pair[0], []).append(pair)
@@ -51,21 +51,24 @@ def pairs_by_state(pairs: Sequence[Pair]) -> dict[State, list[Pair]]:
 
 
 def select(groups: Groups, rules: SplitRules, rng: np.random.Generator) -> Selection:
-    """Choose the states and perturbations that take part.
+    """Select the states and perturbations that a split uses.
 
     Parameters
     ----------
     groups
-        Codes of all cells.
+        States and perturbations of all cells.
     rules
-        ``states``, ``train_states``, ``downsample_fraction``, ``perturbations_per_state``.
+        Rules of the split; ``states``, ``train_states``, ``downsample_fraction`` and ``perturbations_per_state`` are
+        used.
     rng
-        For what is left out. A larger fraction or count keeps what a smaller one keeps, for the same seed.
+        Random number generator that draws the perturbations to drop. With the same seed, a larger fraction or count
+        keeps all perturbations that a smaller one keeps.
 
     Raises
     ------
     PerturbenchError
-        If a state is named that is not there or twice, or more perturbations are asked for than there are.
+        If a named state is not in the data, is named both in ``states`` and ``train_states``, or has fewer
+        perturbations than requested.
     """
     keys = groups.keys
     states = find_states(rules.states, "state to use", keys, groups.states) if rules.states else groups.states
@@ -76,14 +79,14 @@ def select(groups: Groups, rules: SplitRules, rng: np.random.Generator) -> Selec
     if shared := [state for state in train_states if state in states]:
         raise PerturbenchError(
             f"{listing(map(state_name, shared))} is in splitter.train_states and among the states that the split is "
-            "drawn on; list in splitter.states the states to draw on, without it."
+            "drawn on; set splitter.states to the other states."
         )
-    everything = groups.pairs()
-    pairs = [pair for pair in everything if pair[0] in states]
+    all_pairs = groups.pairs()
+    pairs = [pair for pair in all_pairs if pair[0] in states]
     dropped = _draw_dropped(pairs, keys, rules.downsample_fraction, rng)
     pairs = [pair for pair in pairs if dropped.isdisjoint(keys.singles(pair[1]))]
-    pairs = _keep_per_state(pairs, states, rules, rng)
-    train_pairs = [pair for pair in everything if pair[0] in train_states and dropped.isdisjoint(keys.singles(pair[1]))]
+    pairs = _limit_per_state(pairs, states, rules, rng)
+    train_pairs = [pair for pair in all_pairs if pair[0] in train_states and dropped.isdisjoint(keys.singles(pair[1]))]
     return Selection(keys, states, pairs, train_states, train_pairs)
 
 
@@ -93,18 +96,18 @@ def find_states(selectors: Selectors, what: str, keys: Keys, states: Sequence[St
     Parameters
     ----------
     selectors
-        For each state the value of every covariate.
+        Value of every covariate, for each selected state.
     what
-        They are, for messages.
+        Purpose of the states, for error messages.
     keys
         Names of the covariates.
     states
-        Those there are.
+        States to choose from.
 
     Raises
     ------
     PerturbenchError
-        If one names other covariates, or matches nothing.
+        If a selector does not name exactly the covariates, or matches no state.
     """
     found = set()
     for selector in selectors:
@@ -120,38 +123,40 @@ def find_states(selectors: Selectors, what: str, keys: Keys, states: Sequence[St
 
 
 def _draw_dropped(pairs: list[Pair], keys: Keys, fraction: float, rng: np.random.Generator) -> set[str]:
-    """Draw the single perturbations that are left out."""
+    """Draw the single perturbations to leave out of the split."""
     if fraction >= 1:
         return set()
     singles = sorted({single for _, condition in pairs for single in keys.singles(condition)})
     n_kept = round(fraction * len(singles))
     if not n_kept:
         raise PerturbenchError(
-            f"splitter.downsample_fraction={fraction} keeps none of {len(singles)} perturbations; raise it."
+            f"splitter.downsample_fraction={fraction} keeps none of {len(singles)} single perturbations; raise it."
         )
     return {singles[position] for position in rng.permutation(len(singles))[n_kept:]}
 
 
-def _keep_per_state(
+def _limit_per_state(
     pairs: list[Pair], states: Sequence[State], rules: SplitRules, rng: np.random.Generator
 ) -> list[Pair]:
-    """Draw as many perturbations of each state as are asked for."""
-    wanted = rules.perturbations_per_state
+    """Draw the requested number of perturbations of each state; keep all if no number is requested."""
+    counts = rules.perturbations_per_state
     names = [", ".join(state) for state in states]
-    if strange := sorted(set(wanted) - set(names)):
+    if unknown := sorted(set(counts) - set(names)):
         raise PerturbenchError(
-            f"splitter.perturbations_per_state names states that are not there: {listing(strange)}; "
+            f"splitter.perturbations_per_state names states that the split does not have: {listing(unknown)}; "
             f"states are: {listing(names, 40)}."
         )
-    own_of = pairs_by_state(pairs)
-    kept: list[Pair] = []
+    by_state = pairs_by_state(pairs)
+    selected: list[Pair] = []
     for name, state in zip(names, states, strict=True):
-        own = own_of.get(state, [])
-        n_wanted = wanted.get(name, len(own))
-        if n_wanted > len(own):
+        candidates = by_state.get(state, [])
+        if name not in counts:
+            selected += candidates
+            continue
+        if counts[name] > len(candidates):
             raise PerturbenchError(
-                f"splitter.perturbations_per_state asks for {n_wanted} perturbations of state {state_name(state)}, "
-                f"which has {len(own)}."
+                f"splitter.perturbations_per_state asks for {counts[name]} perturbations of state {state_name(state)}, "
+                f"which has {len(candidates)}; lower the number."
             )
-        kept += [own[position] for position in rng.permutation(len(own))[:n_wanted]] if name in wanted else own
-    return sorted(kept)
+        selected += [candidates[position] for position in rng.permutation(len(candidates))[: counts[name]]]
+    return sorted(selected)

@@ -1,4 +1,4 @@
-"""What is in each part of a split."""
+"""Summary of a split: perturbations, cells and controls of each part."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from perturbench.data.labels import PARTS
-from perturbench.data.splits.parts import count_cells, of_controls, without_controls
+from perturbench.data.splits.parts import control_counts, count_cells, perturbed_counts
 
 if TYPE_CHECKING:
     from perturbench.data.groups import Groups
@@ -19,13 +19,13 @@ def split_summary(split: pd.Series, groups: Groups) -> pd.DataFrame:
 
     Returns
     -------
-    One row per state and part that has cells, with the imbalance of the part: 1 - normalised entropy of its
-    perturbations per state (appendix C.2). The parts are train, val, test, all three together (``used``) and the cells
-    that are in none (``unused``).
+    One row per state and part that has cells, with the imbalance of the part: 1 minus the normalised entropy of its
+    numbers of perturbations per state (appendix C.2). The parts are train, val, test, the three together (``used``)
+    and the cells without a label (``unused``).
     """
     cells = count_cells(split, groups)
     cells = np.stack([*cells[: len(PARTS)], cells[: len(PARTS)].sum(axis=0), cells[len(PARTS)]])
-    perturbed, controls = without_controls(cells, groups), of_controls(cells, groups)
+    perturbed, controls = perturbed_counts(cells, groups), control_counts(cells, groups)
     perturbations = (perturbed > 0).sum(axis=2)
     rows = []
     for part, name in enumerate((*PARTS, "used", "unused")):
@@ -44,9 +44,9 @@ def split_summary(split: pd.Series, groups: Groups) -> pd.DataFrame:
 
 
 def imbalance(counts: np.ndarray) -> float:
-    """Return 1 - normalised entropy of the perturbations per state, over states that have any (appendix C.2).
+    """Return 1 minus the normalised entropy of the numbers of perturbations per state (appendix C.2).
 
-    0 is balanced, also for a single state.
+    0 means balanced, also for a single state. States without perturbations are left out.
     """
     counts = counts[counts > 0]
     if len(counts) < 2:

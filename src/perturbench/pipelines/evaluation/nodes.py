@@ -99,7 +99,7 @@ def rank_models(
 
     The tests are between the models, and of each against the baseline.
     """
-    from perturbench.analysis.anchors import NULL
+    from perturbench.analysis.anchors import BASELINE
     from perturbench.analysis.inference.uncertainty import compare_with_baseline, paired_tests
     from perturbench.analysis.leaderboard import leaderboard
     from perturbench.analysis.score_table import per_state
@@ -107,7 +107,7 @@ def rank_models(
     metrics, valid = configured_metrics(evaluation), valid_scores(scores, evaluation_log)
     board = leaderboard(valid, metrics, anchor_scores)
     of_anchors = leaderboard(anchor_scores, metrics, anchor_scores)
-    against_baseline = compare_with_baseline(valid, anchor_scores[anchor_scores["model"] == NULL])
+    against_baseline = compare_with_baseline(valid, anchor_scores[anchor_scores["model"] == BASELINE])
     return board, of_anchors, paired_tests(valid), against_baseline, per_state(valid)
 
 

@@ -1,4 +1,4 @@
-"""Cell embeddings of pretrained networks, which models can take in place of expression."""
+"""Cell embeddings from pretrained networks, which models can use in place of expression."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Reading a checkpoint folder in the layout that the authors of scGPT publish."""
+"""Reading of a checkpoint folder in the layout that the authors of scGPT publish."""
 
 from __future__ import annotations
 
@@ -17,13 +17,23 @@ from perturbench.preprocessing.embeddings.network import ScGPTEncoder
 FILES = ("vocab.json", "args.json", "best_model.pt")
 CLS = "<cls>"
 _ARGUMENTS = ("embsize", "nheads", "d_hid", "nlayers")
-# The attention of checkpoints trained with FlashAttention, and of those written through a wrapper of it.
+# Names of attention weights in published checkpoints (through a wrapper, and with FlashAttention), and in torch.
 _FLASH_NAMES = {"self_attn._impl.": "self_attn.", "self_attn.Wqkv.": "self_attn.in_proj_"}
 
 
 @dataclass(frozen=True)
 class ScGPTCheckpoint:
-    """A published scGPT model: the number of each gene, what pads a cell, and the network."""
+    """A published scGPT model.
+
+    Attributes
+    ----------
+    vocabulary
+        Token of each gene symbol and special token.
+    pad_token, pad_value
+        Token and value that fill up short cells.
+    network
+        The encoder, in evaluation mode.
+    """
 
     vocabulary: dict[str, int]
     pad_token: int
@@ -32,7 +42,7 @@ class ScGPTCheckpoint:
 
     @property
     def cls_token(self) -> int:
-        """Number of the token whose output is the cell's embedding."""
+        """The token whose output is the embedding of the cell."""
         return self.vocabulary[CLS]
 
 
@@ -42,14 +52,14 @@ def checkpoint_files(folder: str | Path) -> list[Path]:
     Raises
     ------
     PerturbenchError
-        If one is not there.
+        If a file is missing.
     """
     paths = [Path(folder) / name for name in FILES]
     if missing := [path.name for path in paths if not path.is_file()]:
         raise PerturbenchError(
-            f"scGPT checkpoint folder '{folder}' lacks {listing(missing)}; it needs {listing(FILES)}. The authors of "
-            "scGPT publish such folders (scGPT_human, whole-human, is the one they recommend): see 'Pretrained scGPT "
-            "Model Zoo' at https://github.com/bowang-lab/scGPT. Place the files there, or set embedding.checkpoint."
+            f"scGPT checkpoint folder '{folder}' lacks {listing(missing)}; it needs {listing(FILES)}. Download them "
+            "into this folder from 'Pretrained scGPT Model Zoo' at https://github.com/bowang-lab/scGPT (the authors "
+            "recommend whole-human, scGPT_human), or set embedding.checkpoint to another folder."
         )
     return paths
 
@@ -57,17 +67,17 @@ def checkpoint_files(folder: str | Path) -> list[Path]:
 def read_checkpoint(folder: str | Path) -> ScGPTCheckpoint:
     """Read a checkpoint folder: ``vocab.json``, ``args.json``, ``best_model.pt``.
 
-    ``vocab.json`` maps gene symbols and special tokens to numbers; ``args.json`` holds the arguments of the training,
-    of which ``embsize``, ``nheads``, ``d_hid``, ``nlayers``, ``pad_token`` and ``pad_value`` are used;
-    ``best_model.pt`` is a state dict, of which ``encoder``, ``value_encoder`` and ``transformer_encoder`` are used.
-    The query, key and value weights are called ``self_attn.Wqkv`` in checkpoints trained with FlashAttention and
+    ``vocab.json`` maps gene symbols and special tokens to token numbers. ``args.json`` holds the arguments of the
+    training; ``embsize``, ``nheads``, ``d_hid``, ``nlayers``, ``pad_token`` and ``pad_value`` are read.
+    ``best_model.pt`` is a state dict; ``encoder``, ``value_encoder`` and ``transformer_encoder`` are read. The query,
+    key and value weights are called ``self_attn.Wqkv`` in checkpoints trained with FlashAttention and
     ``self_attn.in_proj`` in others; both hold the same numbers. Source: ``scgpt/tasks/cell_emb.py`` and
     ``load_pretrained`` of ``scgpt/utils/util.py`` in https://github.com/bowang-lab/scGPT.
 
     Raises
     ------
     PerturbenchError
-        If a file is not there or cannot be read, or they do not fit together.
+        If a file is missing or cannot be read, or the files do not fit together.
     """
     vocab_file, args_file, weights_file = checkpoint_files(folder)
     vocabulary, arguments = _read_json(vocab_file), _read_json(args_file)
@@ -87,7 +97,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise PerturbenchError(f"'{path}' cannot be read as JSON: {error}.") from error
     if not isinstance(content, dict) or not content:
-        raise PerturbenchError(f"'{path}' must hold a JSON object with entries, as scGPT publishes it.")
+        raise PerturbenchError(f"'{path}' must hold a JSON object with entries, as in the published checkpoints.")
     return content
 
 
@@ -110,7 +120,7 @@ def _check_vocabulary(vocabulary: dict[str, Any], pad_token: str, path: Path) ->
         raise PerturbenchError(f"'{path}' lacks the special tokens {listing(missing)}.")
     if bad := [name for name, number in vocabulary.items() if not isinstance(number, int) or number < 0]:
         raise PerturbenchError(
-            f"'{path}' must give each gene a whole number of at least 0; it does not to {listing(bad)}."
+            f"'{path}' must give each gene a whole number of at least 0; it does not for {listing(bad)}."
         )
 
 
@@ -118,27 +128,29 @@ def _read_network(path: Path, arguments: dict[str, Any], n_tokens: int) -> ScGPT
     """Return the network in evaluation mode, with the weights of the file."""
     try:
         weights = torch.load(path, weights_only=True, map_location="cpu")
-        published = {_own_name(name): tensor for name, tensor in weights.items()}
+        published = {_torch_name(name): tensor for name, tensor in weights.items()}
     except (pickle.UnpicklingError, RuntimeError, EOFError, AttributeError) as error:
         raise PerturbenchError(
             f"'{path}' cannot be read as a state dict of PyTorch ({type(error).__name__})."
         ) from error
     network = ScGPTEncoder(n_tokens, *(arguments[name] for name in _ARGUMENTS))
-    wanted = network.state_dict()
-    if missing := [name for name in wanted if name not in published]:
-        raise PerturbenchError(f"'{path}' lacks {len(missing)} of {len(wanted)} parameters: {listing(missing, 3)}.")
-    others = [
-        f"{name} {tuple(published[name].shape)}, expected {tuple(own.shape)}"
-        for name, own in wanted.items()
-        if published[name].shape != own.shape
+    expected = network.state_dict()
+    if missing := [name for name in expected if name not in published]:
+        raise PerturbenchError(f"'{path}' lacks {len(missing)} of {len(expected)} parameters: {listing(missing, 3)}.")
+    wrong_shapes = [
+        f"{name} {tuple(published[name].shape)}, expected {tuple(tensor.shape)}"
+        for name, tensor in expected.items()
+        if published[name].shape != tensor.shape
     ]
-    if others:
-        raise PerturbenchError(f"'{path}' does not fit vocab.json and args.json beside it: {listing(others, 3)}.")
-    network.load_state_dict({name: published[name] for name in wanted})
+    if wrong_shapes:
+        raise PerturbenchError(
+            f"'{path}' does not fit vocab.json and args.json in the same folder: {listing(wrong_shapes, 3)}."
+        )
+    network.load_state_dict({name: published[name] for name in expected})
     return network.eval().requires_grad_(False)
 
 
-def _own_name(name: str) -> str:
-    for theirs, ours in _FLASH_NAMES.items():
-        name = name.replace(theirs, ours)
+def _torch_name(name: str) -> str:
+    for published, torch_name in _FLASH_NAMES.items():
+        name = name.replace(published, torch_name)
     return name

@@ -1,4 +1,4 @@
-"""The part of scGPT that makes cell embeddings: tokens in, a vector per cell out."""
+"""The encoder of scGPT: it turns the tokens of a cell into an embedding."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from torch.nn import functional as F
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: Values above are as good as this one (scGPT's ContinuousValueEncoder).
+#: Larger values are clipped to this one (``ContinuousValueEncoder`` of scGPT).
 MAX_VALUE = 512.0
 
 
 class GeneEncoder(nn.Module):
-    """A learned vector per gene, normalised."""
+    """Learned embedding of each gene, followed by layer normalisation."""
 
     def __init__(self, n_tokens: int, width: int) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class GeneEncoder(nn.Module):
 
 
 class ValueEncoder(nn.Module):
-    """A vector per expression value, which is taken as a number and not as a category."""
+    """Embedding of an expression value, read as a number and not as a category."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -45,18 +45,18 @@ class ValueEncoder(nn.Module):
 
 
 class ScGPTEncoder(nn.Module):
-    """Gene and value encoders, added, and a transformer with the norm after each block.
+    """Sum of gene and value embeddings, followed by a transformer with normalisation after each block.
 
-    Parameters carry the published names, so that the weights of a checkpoint fit as they are. Source: ``_encode`` of
-    ``TransformerModel`` in https://github.com/bowang-lab/scGPT (``scgpt/model/model.py``), as its ``embed_data`` calls
-    it: without batch labels, and without dropout, which is for training.
+    Layers have the published names, so that the weights of a checkpoint can be loaded. Source: ``_encode`` of
+    ``TransformerModel`` in https://github.com/bowang-lab/scGPT (``scgpt/model/model.py``), as ``embed_data`` calls it:
+    without batch labels and without dropout, which is used in training only.
 
     Parameters
     ----------
     n_tokens
-        Tokens of the vocabulary.
+        Number of tokens in the vocabulary.
     width, n_heads, hidden, n_layers
-        ``embsize``, ``nheads``, ``d_hid`` and ``nlayers`` of ``args.json``.
+        Values of ``embsize``, ``nheads``, ``d_hid`` and ``nlayers`` in ``args.json``.
     """
 
     def __init__(self, n_tokens: int, width: int, n_heads: int, hidden: int, n_layers: int) -> None:
@@ -68,29 +68,29 @@ class ScGPTEncoder(nn.Module):
         self.transformer_encoder = nn.TransformerEncoder(layer, n_layers, enable_nested_tensor=False)
 
     def forward(self, genes: torch.Tensor, values: torch.Tensor, padding: torch.Tensor | None) -> torch.Tensor:
-        """Return the output at the first token.
+        """Return the embedding of each cell: the output at its first token.
 
         Parameters
         ----------
         genes
-            Tokens, ``(n_cells, n_tokens)``; the first is ``<cls>``.
+            Gene tokens, ``(n_cells, n_tokens)``; the first is ``<cls>``.
         values
             Binned expression, ``(n_cells, n_tokens)``.
         padding
-            True where there is no token, ``(n_cells, n_tokens)``; ``None`` if there is one everywhere.
+            True at padding, ``(n_cells, n_tokens)``; ``None`` if there is no padding.
 
         Returns
         -------
         ``(n_cells, width)``.
         """
         tokens = self.encoder(genes) + self.value_encoder(values)
-        with _lean_attention():
+        with _memory_saving_attention():
             return self.transformer_encoder(tokens, src_key_padding_mask=padding)[:, 0]
 
 
 @contextmanager
-def _lean_attention() -> Iterator[None]:
-    """Keep torch off its fused inference layer, which holds every attention matrix in memory at once."""
+def _memory_saving_attention() -> Iterator[None]:
+    """Disable the fused inference layer of torch, which keeps all attention matrices in memory at once."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:

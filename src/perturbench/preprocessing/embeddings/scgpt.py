@@ -35,17 +35,17 @@ def scgpt_embeddings(
     """Return scGPT's embedding of each cell: its output at ``<cls>``, scaled to length 1.
 
     Follows ``embed_data`` of https://github.com/bowang-lab/scGPT (``scgpt/tasks/cell_emb.py``; Cui et al. 2024,
-    doi 10.1038/s41592-024-02201-0), but a cell's embedding depends on nothing but its own counts and name, in whatever
-    order and batch it comes, and the arithmetic is float32 rather than mixed precision.
+    doi 10.1038/s41592-024-02201-0) with two differences. The embedding of a cell depends only on its own counts and
+    name, not on the other cells or their order, and the arithmetic is float32 instead of mixed precision.
 
     Parameters
     ----------
     adata
-        Raw counts of all genes, ``(n_cells, n_genes)``; read in chunks, so it may be backed by a file.
+        Raw counts of all genes, ``(n_cells, n_genes)``, in memory or backed by a file; read in chunks.
     checkpoint
-        See :func:`read_checkpoint`.
+        Pretrained scGPT model, see :func:`read_checkpoint`.
     settings
-        How to embed the cells; the defaults of :class:`EmbeddingSettings` if not given.
+        How to embed the cells; by default, as :class:`EmbeddingSettings` says.
     **changes
         Fields of :class:`EmbeddingSettings` that differ from ``settings``.
 
@@ -56,12 +56,12 @@ def scgpt_embeddings(
     Raises
     ------
     PerturbenchError
-        If no gene is in the vocabulary, ``gene_key`` is not in ``var``, or there is no such device.
+        If no gene is in the vocabulary, ``gene_key`` is not in ``var``, or the device cannot be used.
     """
     settings = EmbeddingSettings.override(settings, changes)
     columns, genes = _known_genes(adata, checkpoint.vocabulary, settings.gene_key)
-    where = _device(settings.device)
-    network = checkpoint.network.to(where)
+    torch_device = _device(settings.device)
+    network = checkpoint.network.to(torch_device)
     seeds = cell_seeds(adata.obs_names, settings.seed)
     embeddings = np.empty((adata.n_obs, network.width), dtype=np.float32)
     n_empty = 0
@@ -78,38 +78,41 @@ def scgpt_embeddings(
             max_length=settings.max_length,
         )
         n_empty += int((tokens.lengths == 1).sum())
-        # Cells of similar length together: little of a batch is padding.
+        # Batches of cells of similar length need little padding, which would cost computing time.
         for rows in _batches(np.argsort(tokens.lengths, kind="stable"), settings.batch_size):
-            embeddings[start + rows] = _embed(tokens, rows, network, where)
+            embeddings[start + rows] = _embed(tokens, rows, network, torch_device)
             progress.update(len(rows))
     progress.close()
     if n_empty:
-        logger.warning("%d cells have no counts of genes that scGPT knows; they get the embedding of no genes", n_empty)
+        logger.warning(
+            "%d cells have no counts of genes that scGPT knows; they all get the embedding of an empty cell", n_empty
+        )
     return embeddings
 
 
 def _known_genes(adata: ad.AnnData, vocabulary: dict[str, int], gene_key: str | None) -> tuple[np.ndarray, np.ndarray]:
-    """Return the columns whose genes are in the vocabulary, and their numbers in it."""
+    """Return the columns of genes that are in the vocabulary, and the tokens of these genes."""
     if gene_key is not None and gene_key not in adata.var:
         raise PerturbenchError(
-            f"embedding.gene_key '{gene_key}' is not a column of var; there are: {listing(adata.var.columns)}."
+            f"embedding.gene_key '{gene_key}' is not a column of var; columns are: {listing(adata.var.columns)}."
         )
     symbols = (adata.var_names if gene_key is None else adata.var[gene_key]).astype(str)
-    numbers = np.array([vocabulary.get(symbol, -1) for symbol in symbols])
-    known = numbers >= 0
+    tokens = np.array([vocabulary.get(symbol, -1) for symbol in symbols])
+    known = tokens >= 0
     if not known.any():
+        examples = [name for name in vocabulary if not name.startswith("<")][:3]
         raise PerturbenchError(
-            f"none of {adata.n_vars} genes is in scGPT's vocabulary of {len(vocabulary)}: {listing(symbols)}; it holds "
-            f"gene symbols such as {listing([name for name in vocabulary if not name.startswith('<')][:3])}. Set "
-            "embedding.gene_key to the column of var with gene symbols."
+            f"none of the {adata.n_vars} genes is in the vocabulary of scGPT: {listing(symbols)}; it has "
+            f"{len(vocabulary)} gene symbols, such as {listing(examples)}. "
+            "Set embedding.gene_key to the column of var with gene symbols."
         )
     logger.info(
-        "%d of %d genes are in scGPT's vocabulary; not in it: %s",
+        "%d of %d genes are in the vocabulary of scGPT; not in it: %s",
         known.sum(),
         len(known),
         listing(np.asarray(symbols)[~known]),
     )
-    return np.flatnonzero(known), numbers[known]
+    return np.flatnonzero(known), tokens[known]
 
 
 def _batches(rows: np.ndarray, size: int) -> list[np.ndarray]:

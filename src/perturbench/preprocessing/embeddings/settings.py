@@ -13,13 +13,14 @@ class EmbeddingSettings(Parameters):
     Attributes
     ----------
     gene_key
-        Column of ``var`` with gene symbols; ``None`` if the gene names are symbols.
+        Column of ``var`` with gene symbols; by default, the names of the genes are their symbols.
     max_length
-        Tokens per cell, including ``<cls>``. A cell with more expressed genes is represented by a sample of them.
+        Largest number of tokens per cell, ``<cls>`` included. A cell that expresses more genes is represented by a
+        random sample of them.
     batch_size
         Number of cells that go through the network at a time.
     device
-        Torch's name of a device, or ``auto`` for a GPU if there is one.
+        Name of a torch device, or ``auto``, which uses a GPU if there is one.
     seed
         Seed of the sample of genes, and of the bins of tied values.
     """

@@ -1,4 +1,4 @@
-"""Cells as the sequences that scGPT reads: a sample of their expressed genes with binned values."""
+"""Token sequences of cells for scGPT: expressed genes, or a sample of them, with binned expression values."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ import pandas as pd
 import scipy.sparse as sp
 import torch
 
-#: Bins of a cell's nonzero values; scGPT's 51 count zero as one more.
+#: Number of bins of the nonzero values of a cell; scGPT counts 51, because zero is one more.
 N_BINS = 50
+#: Streams of random numbers, so that the bin of a gene does not depend on whether the gene is sampled.
 _SAMPLING, _BINNING = 1, 2
 
 
 class Tokens(NamedTuple):
-    """Sequences of some cells, padded to the longest.
+    """Token sequences of cells, padded to the longest sequence.
 
     Attributes
     ----------
     genes
-        Numbers in the vocabulary, ``(n_cells, n_tokens)`` int64; the first is ``<cls>``.
+        Gene tokens, ``(n_cells, n_tokens)`` int64; the first is ``<cls>``.
     values
-        Bins of 1 to 50, ``(n_cells, n_tokens)`` float32.
+        Expression bins from 1 to 50, ``(n_cells, n_tokens)`` float32; special tokens have the padding value.
     lengths
-        Tokens of each cell, ``<cls>`` included, ``(n_cells,)``.
+        Number of tokens of each cell, ``<cls>`` included, ``(n_cells,)``.
     """
 
     genes: np.ndarray
@@ -42,86 +43,92 @@ def tokenise(
     pad_value: float,
     max_length: int = 1200,
 ) -> Tokens:
-    """Return the sequences of some cells.
+    """Turn cells into token sequences.
 
-    A cell's nonzero values are binned by their own 50 quantiles, ``<cls>`` is put first, and of longer sequences a
-    random sample of the genes is kept. Source: ``Dataset`` in ``scgpt/tasks/cell_emb.py``, ``DataCollator`` in
-    ``scgpt/data_collator.py`` (``do_binning``, ``sampling``, ``keep_first_n_tokens=1``) and ``binning`` in
-    ``scgpt/preprocess.py`` of https://github.com/bowang-lab/scGPT. There, the sample and the bins of tied values are
-    drawn from one global generator; here, a draw depends on the cell's seed and the gene alone, so that a cell's
-    sequence is the same in any batch and with its genes in any order.
+    The nonzero values of a cell are binned by 50 quantiles of the same cell, ``<cls>`` is put first, and sequences that
+    are too long keep a random sample of their genes. Source: ``Dataset`` in ``scgpt/tasks/cell_emb.py``,
+    ``DataCollator`` in ``scgpt/data_collator.py`` (``do_binning``, ``sampling``, ``keep_first_n_tokens=1``) and
+    ``binning`` in ``scgpt/preprocess.py`` of https://github.com/bowang-lab/scGPT.
+
+    scGPT draws the sample and the bins of tied values from one global random number generator. Here, a draw depends
+    only on the seed of the cell and on the gene, so that the sequence of a cell is the same in any batch and with the
+    genes in any order.
 
     Parameters
     ----------
     counts
         Raw counts of the genes that are in the vocabulary, ``(n_cells, n_genes)``.
     genes
-        Their numbers in the vocabulary, ``(n_genes,)``.
+        Tokens of these genes, ``(n_genes,)``.
     seeds
-        Of each cell, ``(n_cells,)`` uint64, see :func:`cell_seeds`.
+        Seed of each cell, ``(n_cells,)`` uint64, see :func:`cell_seeds`.
     cls_token, pad_token
-        Numbers of the special tokens.
+        The special tokens.
     pad_value
         Value of the special tokens.
     max_length
-        Tokens of a cell, ``<cls>`` included.
+        Largest number of tokens of a cell, ``<cls>`` included.
     """
     counts = sp.csr_matrix(counts, dtype=np.float64, copy=True)
     counts.eliminate_zeros()
     n_expressed = np.diff(counts.indptr)
     rows = np.repeat(np.arange(counts.shape[0]), n_expressed)
-    numbers = genes[counts.indices]
-    order = np.lexsort((_uniform(seeds[rows], numbers, _SAMPLING), rows))
+    gene_tokens = genes[counts.indices]
+    # Sorting the genes of each cell by a random number shuffles them; the first ones are a uniform sample.
+    order = np.lexsort((_uniform(seeds[rows], gene_tokens, _SAMPLING), rows))
     rank = np.arange(len(rows)) - np.repeat(counts.indptr[:-1], n_expressed)
-    kept = rank < max_length - 1
-    rows, columns, chosen = rows[kept], 1 + rank[kept], order[kept]
+    sampled = rank < max_length - 1
+    rows, columns, entries = rows[sampled], 1 + rank[sampled], order[sampled]
     lengths = 1 + np.minimum(n_expressed, max_length - 1)
     shape = (counts.shape[0], int(lengths.max(initial=1)))
 
     tokens = np.full(shape, pad_token, dtype=np.int64)
     tokens[:, 0] = cls_token
-    tokens[rows, columns] = numbers[chosen]
+    tokens[rows, columns] = gene_tokens[entries]
     values = np.zeros(shape)
-    values[rows, columns] = counts.data[chosen]
+    values[rows, columns] = counts.data[entries]
+    # The quantiles are those of all expressed genes of a cell, not only of the sampled ones.
     draws = _uniform(np.broadcast_to(seeds[:, None], shape), tokens, _BINNING)
     bins = np.where(values > 0, _bins(values, _quantiles(counts), draws), pad_value)
     return Tokens(tokens, bins.astype(np.float32), lengths)
 
 
 def cell_seeds(names: pd.Index, seed: int = 0) -> np.ndarray:
-    """Return a seed per cell that depends on its name, and on nothing else of the data, ``(n_cells,)`` uint64."""
+    """Return a seed for each cell, ``(n_cells,)`` uint64; it depends only on the name of the cell and ``seed``."""
     return pd.util.hash_array(names.to_numpy(dtype=object)) ^ _mix(np.full(1, seed, dtype=np.uint64))
 
 
 def _quantiles(counts: sp.csr_matrix) -> np.ndarray:
-    """Return the 50 evenly spaced quantiles of each cell's stored values as ``numpy.quantile`` does, ``(n_cells, 50)``.
+    """Return 50 evenly spaced quantiles of the stored values of each cell, ``(n_cells, 50)``.
 
-    Cells have different numbers of values, which ``numpy.quantile`` does not take.
+    The result equals ``numpy.quantile``, which cannot be used because cells have different numbers of values.
     """
     n_values = np.diff(counts.indptr)
     rows = np.repeat(np.arange(counts.shape[0]), n_values)
     ordered = counts.data[np.lexsort((counts.data, rows))]
-    found = np.zeros((counts.shape[0], N_BINS))
-    some = n_values > 0
-    start, last = counts.indptr[:-1][some, None], n_values[some, None] - 1
+    quantiles = np.zeros((counts.shape[0], N_BINS))
+    filled = n_values > 0
+    start, last = counts.indptr[:-1][filled, None], n_values[filled, None] - 1
     position = last * np.linspace(0, 1, N_BINS)
     below = np.floor(position).astype(np.int64)
     low, high = ordered[start + below], ordered[start + np.minimum(below + 1, last)]
     share, step = position - below, high - low
-    found[some] = np.where(share < 0.5, low + step * share, high - step * (1 - share))
-    return found
+    # NumPy interpolates from the nearer end, so that rounding is the same.
+    quantiles[filled] = np.where(share < 0.5, low + step * share, high - step * (1 - share))
+    return quantiles
 
 
 def _bins(values: np.ndarray, edges: np.ndarray, draws: np.ndarray) -> np.ndarray:
-    """Return the bin of each value; one that equals several edges is in a random bin between them."""
-    sorted_edges, wanted = torch.from_numpy(edges), torch.from_numpy(values)
-    above = torch.searchsorted(sorted_edges, wanted, right=True).numpy()
-    below = torch.searchsorted(sorted_edges, wanted, right=False).numpy()
+    """Return the bin of each value; a value that equals several edges gets a random bin between them."""
+    # torch searches each row in its own edges; numpy.searchsorted takes only one sorted array.
+    sorted_edges, sought = torch.from_numpy(edges), torch.from_numpy(values)
+    above = torch.searchsorted(sorted_edges, sought, right=True).numpy()
+    below = torch.searchsorted(sorted_edges, sought, right=False).numpy()
     return np.ceil(draws * (below - above) + above)
 
 
 def _uniform(seeds: np.ndarray, genes: np.ndarray, stream: int) -> np.ndarray:
-    """Return a random number in [0, 1) that depends on its cell, gene and stream alone."""
+    """Return random numbers in [0, 1) that depend only on the cell, the gene and the stream."""
     bits = _mix(seeds ^ _mix(genes.astype(np.uint64) * np.uint64(4) + np.uint64(stream)))
     return (bits >> np.uint64(11)) * 2.0**-53
 

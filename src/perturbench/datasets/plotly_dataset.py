@@ -1,0 +1,11 @@
+"""``PlotlyDataset``: figures in the catalog, in a file of their own because Plotly is slow to import."""
+
+from __future__ import annotations
+
+from kedro_datasets.plotly import JSONDataset as _JSONDataset
+
+from perturbench.datasets.atomic import AtomicSave
+
+
+class PlotlyDataset(AtomicSave, _JSONDataset):
+    """Load and save a Plotly figure as JSON."""
