@@ -50,14 +50,16 @@ def fast_arithmetic() -> Iterator[None]:
 
     Deterministic algorithms, which a training asks for, would otherwise fill every new tensor before it is written.
     """
-    precision, filled = torch.get_float32_matmul_precision(), torch.utils.deterministic.fill_uninitialized_memory
-    torch.set_float32_matmul_precision("high")
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    precision, deterministic = torch.get_float32_matmul_precision(), torch.utils.deterministic
+    filled = deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    if torch.cuda.is_available():
+        torch.set_float32_matmul_precision("high")
+    deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     try:
         yield
     finally:
         torch.set_float32_matmul_precision(precision)
-        torch.utils.deterministic.fill_uninitialized_memory = filled
+        deterministic.fill_uninitialized_memory = filled  # type: ignore[attr-defined]
 
 
 @contextmanager
