@@ -164,7 +164,7 @@ def test_a_failing_trial_is_recorded_and_the_search_goes_on(run):
         run("hpo", **params, hpo={"n_trials": 2, "objective": {"no_such_metric": 1.0}})
     with pytest.raises(PerturbenchError, match=r"search_space\.lr is .*it needs a kind"):
         run("hpo", **params, search_space={"lr": {"kind": "uniform"}})
-    with pytest.raises(PerturbenchError, match="search_space names no hyperparameters of 'linear_additive': width"):
+    with pytest.raises(PerturbenchError, match="names hyperparameters that 'linear_additive' does not have: width"):
         run("hpo", **params, search_space={"width": {"kind": "int", "low": 1, "high": 2}})
     diverging = {**params, "search_space": {"lr": {"kind": "float", "low": 1e37, "high": 1e38}}}
     run("hpo", **diverging, hpo={"n_trials": 2})

@@ -5,7 +5,7 @@ import pytest
 
 from perturbench.tuning.results import plot_history, plot_importance, trials_table
 from perturbench.tuning.search_space import distributions, searched_part
-from perturbench.tuning.storage import JournalFile
+from perturbench.tuning.storage import set_up_storage
 from perturbench.tuning.study import run_trials
 
 SPACE = {"x": {"kind": "float", "low": -1.0, "high": 1.0}, "y": {"kind": "categorical", "choices": [1, 2]}}
@@ -23,10 +23,10 @@ def table(tmp_path):
             trial.set_user_attr("metrics", {"rmse_average": found})
             return found
 
-        with JournalFile(tmp_path / "hpo.journal") as storage:
-            study = optuna.create_study(storage=storage.storage)
-            run_trials(study, storage, objective, n_trials)
-            return trials_table(study)
+        with set_up_storage(f"journal:{tmp_path / 'hpo.journal'}") as storage:
+            study = optuna.create_study(storage=storage)
+        run_trials(study, storage, objective, n_trials)
+        return trials_table(study)
 
     return make
 

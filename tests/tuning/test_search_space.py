@@ -33,13 +33,13 @@ def test_every_kind_is_drawn_within_its_bounds(trial):
         "n_layers": {"kind": "int", "low": 1, "high": 7, "step": 2},
         "latent_dim": {"kind": "categorical", "choices": [64, 128]},
     }
-    chosen = suggest(trial, space)
-    assert list(chosen) == list(space)
-    assert 1e-5 <= chosen["lr"] <= 1e-3
-    assert chosen["dropout"] * 10 == pytest.approx(round(chosen["dropout"] * 10))
-    assert chosen["n_layers"] in (1, 3, 5, 7)
-    assert chosen["latent_dim"] in (64, 128)
-    assert trial.params == chosen
+    suggested = suggest(trial, space)
+    assert list(suggested) == list(space)
+    assert 1e-5 <= suggested["lr"] <= 1e-3
+    assert suggested["dropout"] * 10 == pytest.approx(round(suggested["dropout"] * 10))
+    assert suggested["n_layers"] in (1, 3, 5, 7)
+    assert suggested["latent_dim"] in (64, 128)
+    assert trial.params == suggested
 
 
 def test_what_was_found_is_suggested_again():
@@ -72,7 +72,7 @@ def test_unknown_kind(trial, entry):
     ],
 )
 def test_arguments_that_optuna_does_not_take(trial, entry):
-    with pytest.raises(PerturbenchError, match=r"search_space\.lr \{'kind': .* is not usable: "):
+    with pytest.raises(PerturbenchError, match=r"search_space\.lr \{'kind': .* cannot be used: "):
         suggest(trial, {"lr": entry})
 
 

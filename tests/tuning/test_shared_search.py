@@ -1,4 +1,4 @@
-"""Several ``kedro run --pipeline=hpo`` share one study: no trial is lost or doubled, also if a worker is killed."""
+"""Several ``kedro run --pipeline=hpo`` share one study: no trial is lost or repeated, also if a worker is killed."""
 
 import signal
 import subprocess
@@ -7,14 +7,13 @@ import time
 
 import optuna
 import pandas as pd
-import psycopg
 import pytest
 import yaml
 from tests.postgres_server import serve
 
 from perturbench.errors import PerturbenchError
-from perturbench.tuning.retries import counted_trials
-from perturbench.tuning.storage import open_storage
+from perturbench.tuning.storage import retried_trials, set_up_storage
+from perturbench.tuning.study import counted_trials
 
 SIZE = "n_cells:600,n_genes:30,n_states:2,n_singles:6,n_doubles:3"
 TINIEST = [f"data.source.simulation.{item}" for item in SIZE.split(",")]
@@ -67,7 +66,7 @@ def kill_one_in_a_trial(processes, storage):
         for process in processes:
             process.send_signal(signal.SIGSTOP)
             for trial in the_study(storage).get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
-                if f":{process.pid}:" in trial.user_attrs.get("worker", ""):
+                if trial.user_attrs.get("worker", "").endswith(f":{process.pid}"):
                     process.kill()
                     process.wait()
                     return trial.number
@@ -76,16 +75,20 @@ def kill_one_in_a_trial(processes, storage):
 
 
 def check(study, root, processes, killed, n_trials):
-    """Every trial is there once, the killed one's hyperparameters were tried again, and every worker has the result."""
+    """Every trial is there once, the killed one's hyperparameters were tried again, and the result is that of all.
+
+    Workers may begin one trial more each, because they look at the study without a lock.
+    """
     for process in processes:
         assert process.wait(timeout=240) in (0, -signal.SIGKILL)
     assert sum(process.returncode == 0 for process in processes) == len(processes) - 1
     everything, counted = study.get_trials(), counted_trials(study)
-    assert len(counted) == n_trials
+    assert n_trials <= len(counted) <= n_trials + len(processes)
     assert all(trial.state.is_finished() for trial in everything)
     assert "error" not in {name for trial in counted for name in trial.user_attrs}
-    assert len({str(trial.params) for trial in counted}) == n_trials, "none is doubled"
-    (again,) = [trial for trial in counted if killed in trial.user_attrs.get("attempts", ())]
+    assert len({str(trial.params) for trial in counted}) == len(counted), "none is repeated"
+    assert sum("start" in trial.user_attrs for trial in counted) == 1
+    (again,) = [trial for trial in counted if killed in retried_trials(trial)]
     assert again.state == optuna.trial.TrialState.COMPLETE
     assert everything[killed].params.items() <= again.params.items()
     table = pd.read_parquet(root / "data/08_reporting/simulated/hpo/linear_additive.parquet")
@@ -94,37 +97,36 @@ def check(study, root, processes, killed, n_trials):
     assert tuned["objective"] == study.best_value
 
 
-def wait_for(number, arrived, processes):
-    """Wait until so many workers are there, which the test keeps from taking trials."""
-    while arrived() < number:
+def wait_for_logs(processes, root):
+    """Wait until each worker has begun its search, while the test holds the lock that they need next."""
+    logs = [root / f"worker{i}.txt" for i in range(len(processes))]
+    while not all("Running node: search" in path.read_text() for path in logs):
         assert all(process.poll() is None for process in processes), "a worker ended early"
         time.sleep(0.1)
 
 
+def share_a_search(workers, number, n_trials, address):
+    """Let workers start at the same moment, kill one in a trial, and check what the others make of it."""
+    with set_up_storage(address) as storage:
+        processes = workers(number, f"hpo.n_trials:{n_trials}", f"hpo.storage:{address}", "hpo.heartbeat:3")
+        wait_for_logs(processes, workers.root)
+    killed = kill_one_in_a_trial(processes, storage)
+    check(the_study(storage), workers.root, processes, killed, n_trials)
+
+
 @pytest.mark.postgres
 def test_four_workers_share_a_database_and_one_is_killed(workers, database):
-    waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
-    with open_storage(database) as shared, psycopg.connect(database, autocommit=True) as connection:
-        with shared.turn():
-            processes = workers(4, "hpo.n_trials:40", f"hpo.storage:{database}", "hpo.heartbeat:3")
-            wait_for(4, lambda: connection.execute(waiting).fetchone()[0], processes)
-        killed = kill_one_in_a_trial(processes, shared.storage)
-        check(the_study(shared.storage), workers.root, processes, killed, 40)
+    share_a_search(workers, 4, 40, database)
 
 
 def test_two_workers_share_a_journal_file_and_one_is_killed(workers):
-    journal = workers.root / "data/06_models/hpo.journal"
-    folder = journal.with_name("hpo.journal.workers")
-    with open_storage(f"journal:{journal}") as shared:
-        with shared.turn():
-            processes = workers(2, "hpo.n_trials:20")
-            wait_for(2, lambda: len(list(folder.glob("*:*"))) - 1, processes)
-        killed = kill_one_in_a_trial(processes, shared.storage)
-        check(the_study(shared.storage), workers.root, processes, killed, 20)
-    assert {path.name for path in folder.iterdir()} <= {"turn", "write"}, "no file of a worker is left"
+    share_a_search(workers, 2, 20, f"journal:{workers.root / 'data/06_models/hpo.journal'}")
 
 
 @pytest.mark.postgres
 def test_a_database_that_does_not_answer_is_told(database):
-    with pytest.raises(PerturbenchError, match=r"hpo\.storage 'postgresql://.*/nowhere' cannot be used: .*not exist"):
-        open_storage(database.replace("/postgres", "/nowhere"))
+    with (
+        pytest.raises(PerturbenchError, match=r"hpo\.storage 'postgresql://.*/nowhere' cannot be used: .*not exist"),
+        set_up_storage(database.replace("/postgres", "/nowhere")),
+    ):
+        pass

@@ -8,6 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from perturbench.data.groups import Groups
+from perturbench.data.sparse import row_slices
 from perturbench.provenance import fingerprint_adata
 
 if TYPE_CHECKING:
@@ -74,8 +75,8 @@ def _states(groups: Groups) -> list[dict[str, Any]]:
 def _counts_and_genes_per_cell(adata: ad.AnnData) -> tuple[np.ndarray, np.ndarray]:
     """Return the total count and the number of expressed genes of each cell, ``(n_cells,)`` each."""
     counts, genes = np.zeros(adata.n_obs), np.zeros(adata.n_obs)
-    for start in range(0, adata.n_obs, _ROWS):
-        block = sp.csr_matrix(adata.X[start : start + _ROWS])
-        counts[start : start + _ROWS] = np.asarray(block.sum(axis=1)).ravel()
-        genes[start : start + _ROWS] = block.getnnz(axis=1)
+    for rows in row_slices(adata.n_obs, _ROWS):
+        block = sp.csr_matrix(adata.X[rows])
+        counts[rows] = np.asarray(block.sum(axis=1)).ravel()
+        genes[rows] = block.getnnz(axis=1)
     return counts, genes

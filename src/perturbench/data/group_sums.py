@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.sparse as sp
 
+from perturbench.data.sparse import row_slices
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -116,8 +118,7 @@ def blocks(x: Any, n_rows: int = _ROWS) -> Iterator[tuple[slice, Any]]:
 
     A sparse block with few zeros is converted to a dense array, because every later step is faster on it.
     """
-    for start in range(0, x.shape[0], n_rows):
-        rows = slice(start, min(start + n_rows, x.shape[0]))
+    for rows in row_slices(x.shape[0], n_rows):
         block = x[rows]
         if not sp.issparse(block):
             yield rows, np.asarray(block)

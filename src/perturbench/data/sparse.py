@@ -1,4 +1,4 @@
-"""Stacking blocks of rows into one sparse matrix without doubling the memory."""
+"""Blocks of rows: their slices, and stacking them into one sparse matrix without doubling the memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,16 @@ import numpy as np
 import scipy.sparse as sp
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
+
+
+def row_slices(n_rows: int, size: int) -> Iterator[slice]:
+    """Yield the slices of blocks of ``size`` rows; the last block may be shorter.
+
+    scikit-learn's ``gen_batches`` does the same, but takes seconds to import and refuses 0 rows.
+    """
+    for start in range(0, n_rows, size):
+        yield slice(start, min(start + size, n_rows))
 
 
 def stack_rows(blocks: Iterable[sp.csr_matrix], n_columns: int) -> sp.csr_matrix:

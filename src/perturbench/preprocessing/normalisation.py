@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.sparse as sp
 
+from perturbench.data.sparse import row_slices
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -24,8 +26,7 @@ def count_blocks(x: Any, genes: np.ndarray | None = None) -> Iterator[tuple[slic
     genes
         Mask of the genes to read, ``(n_genes,)``; by default, all genes.
     """
-    for start in range(0, x.shape[0], _ROWS):
-        rows = slice(start, min(start + _ROWS, x.shape[0]))
+    for rows in row_slices(x.shape[0], _ROWS):
         counts = sp.csr_matrix(x[rows], dtype=np.float32)
         yield rows, counts if genes is None or genes.all() else counts[:, np.flatnonzero(genes)]
 

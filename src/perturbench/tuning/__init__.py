@@ -1,1 +1,1 @@
-"""Searching hyperparameters with Optuna."""
+"""Search for good hyperparameters with Optuna."""

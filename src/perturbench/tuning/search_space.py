@@ -1,4 +1,4 @@
-"""Trying hyperparameters: suggest, train, and judge on the validation part."""
+"""Search spaces, and the parts of a trial: suggest hyperparameters, prune, and score the validation part."""
 
 from __future__ import annotations
 
@@ -28,19 +28,20 @@ def suggest(trial: optuna.Trial, space: Mapping[str, Mapping[str, Any]]) -> dict
     trial
         Optuna's trial.
     space
-        ``{name: {kind: float | int | categorical, ...}}``; the rest are arguments of ``trial.suggest_<kind>``.
+        ``{name: {kind: float | int | categorical, ...}}``; the other entries are arguments of
+        ``trial.suggest_<kind>``.
 
     Raises
     ------
     PerturbenchError
-        If an entry is not of this form.
+        If an entry does not have this form.
     """
     draw: dict[Any, Any] = {
         "float": trial.suggest_float,
         "int": trial.suggest_int,
         "categorical": trial.suggest_categorical,
     }
-    chosen = {}
+    suggested = {}
     for name, entry in space.items():
         arguments = dict(entry) if isinstance(entry, Mapping) else {}
         kind = arguments.pop("kind", None)
@@ -49,10 +50,10 @@ def suggest(trial: optuna.Trial, space: Mapping[str, Mapping[str, Any]]) -> dict
                 f"search_space.{name} is {entry!r}; it needs a kind, one of {', '.join(draw)}, and bounds or choices."
             )
         try:
-            chosen[name] = draw[kind](name, **arguments)
+            suggested[name] = draw[kind](name, **arguments)
         except (TypeError, ValueError) as error:
-            raise PerturbenchError(f"search_space.{name} {dict(entry)} is not usable: {error}.") from error
-    return chosen
+            raise PerturbenchError(f"search_space.{name} {dict(entry)} cannot be used: {error}.") from error
+    return suggested
 
 
 def distributions(space: Mapping[str, Mapping[str, Any]]) -> dict[str, optuna.distributions.BaseDistribution]:
@@ -61,7 +62,7 @@ def distributions(space: Mapping[str, Mapping[str, Any]]) -> dict[str, optuna.di
     Raises
     ------
     PerturbenchError
-        As :func:`suggest`.
+        If an entry does not have the form that :func:`suggest` describes.
     """
     trial = optuna.create_study().ask()
     suggest(trial, space)
@@ -71,12 +72,12 @@ def distributions(space: Mapping[str, Mapping[str, Any]]) -> dict[str, optuna.di
 def searched_part(
     hparams: Mapping[str, Any], space: Mapping[str, optuna.distributions.BaseDistribution]
 ) -> dict[str, Any]:
-    """Return the hyperparameters that a search space is of; none if one of them lies outside of it.
+    """Return the searched hyperparameters; an empty dictionary if one of them lies outside the search space.
 
     Parameters
     ----------
     hparams
-        Hyperparameters, searched and others.
+        All hyperparameters, the searched and the fixed ones.
     space
         See :func:`distributions`.
     """
@@ -95,13 +96,13 @@ def validation_metrics(
     Parameters
     ----------
     checkpoint
-        Of the trained model.
+        Checkpoint of the trained model.
     datamodule
-        The data it was trained on.
+        The data that the model was trained on.
     metrics
-        Names of metrics.
+        Names of the metrics.
     accelerator
-        As in ``lightning.Trainer``.
+        Device to predict on, as in ``lightning.Trainer``.
     """
     resolve_metrics(metrics)
     model = load_model(checkpoint)
@@ -111,22 +112,22 @@ def validation_metrics(
 
 
 class PruneOnValLoss(Callback):
-    """Report ``val_loss`` to a trial after each epoch, and stop where other trials were better by then.
+    """Report ``val_loss`` to a trial after each epoch, and prune the trial if the study's pruner says so.
 
     Parameters
     ----------
     trial
         Optuna's trial.
-    spare
-        Report only: the trial is wanted to its end.
+    protect
+        Whether to report only and never prune, for a trial that has to run to its end.
     """
 
-    def __init__(self, trial: optuna.Trial, *, spare: bool = False) -> None:
+    def __init__(self, trial: optuna.Trial, *, protect: bool = False) -> None:
         self.trial = trial
-        self.spare = spare
+        self.protect = protect
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Report and decide."""
+        """Report the loss and ask the pruner."""
         self.trial.report(float(trainer.callback_metrics["val_loss"]), trainer.current_epoch)
-        if not self.spare and self.trial.should_prune():
+        if not self.protect and self.trial.should_prune():
             raise optuna.TrialPruned(f"pruned after epoch {trainer.current_epoch + 1}")

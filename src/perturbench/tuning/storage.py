@@ -1,194 +1,158 @@
-"""Where studies are kept: a journal file for the workers of one machine, PostgreSQL for those of many."""
+"""Storages that the workers of a search share: a journal file on one machine, a PostgreSQL database for several.
+
+Optuna keeps the trials, notices dead workers by their missing heartbeats and queues their trials again. Two things are
+ours: heartbeats for a journal file, which Optuna has for databases only, and a lock for setting up a study, because
+Optuna creates a database's tables and enqueues trials without one.
+"""
 
 from __future__ import annotations
 
-import os
-import socket
-import uuid
+import time
 import warnings
-from abc import ABC, abstractmethod
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import optuna
-from filelock import FileLock, Timeout
-from optuna.exceptions import ExperimentalWarning
+from filelock import FileLock
+from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
+from optuna.storages import JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.storages._heartbeat import BaseHeartbeat
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from perturbench.errors import PerturbenchError
-from perturbench.tuning.retries import queue_again
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from contextlib import AbstractContextManager
+    from collections.abc import Callable, Iterator
 
     from optuna.trial import FrozenTrial
 
-#: Key of the lock that workers take in turn in a PostgreSQL database; any number that nothing else there uses.
-_TURN_KEY = 0x7065727475726265
+#: A trial whose workers died more often than this stays failed: it may be the trial that kills them.
+MAX_RETRIES = 2
+#: Key of the advisory lock in a PostgreSQL database: the letters "perturbe" in ASCII.
+_LOCK_KEY = 0x7065727475726265
+_HEARTBEAT = "heartbeat"
 
 
-class SharedStorage(ABC):
-    """A storage whose workers take turns, and know which running trials nobody works on any more.
-
-    Attributes
-    ----------
-    storage
-        Optuna's.
-    worker
-        The name that this process signs its trials with: machine, process and something unique.
-    """
-
-    storage: optuna.storages.BaseStorage
-
-    def __init__(self) -> None:
-        self.worker = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    @abstractmethod
-    def close(self) -> None:
-        """Leave: this worker runs no trial any more."""
-
-    @abstractmethod
-    def turn(self) -> AbstractContextManager[object]:
-        """Hold what only one worker at a time holds; a killed worker does not."""
-
-    def sign(self, trial: optuna.Trial) -> None:
-        """Say who runs a trial; before the turn in which it was taken ends."""
-        trial.set_user_attr("worker", self.worker)
-
-    def recover(self, study: optuna.Study) -> None:
-        """Fail the running trials whose worker died, and queue them again; in one's turn."""
-        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if self._is_lost(trial):
-                study.tell(trial.number, state=TrialState.FAIL)
-                queue_again(study, trial)
-
-    def _is_lost(self, trial: FrozenTrial) -> bool:
-        # Its worker died in the turn in which it took the trial.
-        return "worker" not in trial.user_attrs
+@contextmanager
+def _allow_experimental() -> Iterator[None]:
+    """Silence Optuna's warning that its heartbeats are experimental; also a decorator."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        yield
 
 
-class JournalFile(SharedStorage):
-    """A journal file. Each worker holds a lock on a file of its own, which the system releases when it dies."""
-
-    def __init__(self, path: str | Path) -> None:
-        super().__init__()
-        path = Path(path)
-        self._workers = path.with_name(f"{path.name}.workers")
-        self._workers.mkdir(parents=True, exist_ok=True)
-        self._turn = FileLock(self._workers / "turn")
-        self._alive = FileLock(self._workers / self.worker)
-        self._alive.acquire()
-        # Optuna's own lock outlives a killed worker by half a minute.
-        lock: Any = FileLock(self._workers / "write")
-        self.storage = optuna.storages.JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
-
-    def close(self) -> None:
-        """Unlock and remove the worker's file."""
-        self._alive.release()
-        (self._workers / self.worker).unlink(missing_ok=True)
-
-    def turn(self) -> AbstractContextManager[object]:
-        """Lock a file beside the journal."""
-        return self._turn
-
-    def _is_lost(self, trial: FrozenTrial) -> bool:
-        if super()._is_lost(trial):
-            return True
-        worker = self._workers / trial.user_attrs["worker"]
-        try:
-            with FileLock(worker, timeout=0):
-                worker.unlink()
-        except Timeout:
-            return False
-        return True
-
-
-class PostgreSQL(SharedStorage):
-    """A PostgreSQL database. A worker that gives no sign of life for two heartbeats is taken for dead.
+@_allow_experimental()
+def retry(study: optuna.Study, trial: FrozenTrial) -> None:
+    """Queue the hyperparameters of a trial whose worker died or was interrupted once more, up to ``MAX_RETRIES`` times.
 
     Parameters
     ----------
-    url
-        ``postgresql://user@host:port/database``; the password comes from libpq's ``PGPASSWORD`` or ``~/.pgpass``.
-    heartbeat
-        Seconds between signs of life.
+    study, trial
+        A copy of the trial: the attributes that belong to its dead worker are removed from it.
+    """
+    trial.user_attrs.pop("worker", None)
+    trial.system_attrs.pop(_HEARTBEAT, None)
+    RetryHeartbeatStaleTrialCallback(MAX_RETRIES)(study, trial)
 
-    Raises
-    ------
-    PerturbenchError
-        Without the driver, or if the database cannot be reached.
+
+@_allow_experimental()
+def retried_trials(trial: FrozenTrial) -> list[int]:
+    """Return the numbers of the failed trials that this trial repeats."""
+    return RetryHeartbeatStaleTrialCallback.retry_history(trial)
+
+
+@_allow_experimental()
+def fail_stale_trials(study: optuna.Study) -> None:
+    """Fail the running trials without a recent heartbeat, and retry them."""
+    optuna.storages.fail_stale_trials(study)
+
+
+class JournalFile(JournalStorage, BaseHeartbeat):
+    """A journal file with heartbeats, which are written into the journal.
+
+    Parameters
+    ----------
+    path
+        The file.
+    heartbeat
+        Seconds between two heartbeats. A trial without one for twice as long is stale.
     """
 
-    def __init__(self, url: str, heartbeat: int) -> None:
-        super().__init__()
-        if find_spec("psycopg") is None:
-            raise PerturbenchError(f"hpo.storage '{url}' needs psycopg: pip install 'perturbench[postgres]'")
-        import sqlalchemy
+    def __init__(self, path: str | Path, heartbeat: int) -> None:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        # The system releases this lock when a worker is killed; Optuna's own would block the others for 30 seconds.
+        lock: Any = FileLock(f"{path}.lock")
+        super().__init__(JournalFileBackend(str(path), lock_obj=lock))
+        self._heartbeat = heartbeat
 
-        address = url.replace("postgresql://", "postgresql+psycopg://", 1)
-        self._engine = sqlalchemy.create_engine(address, poolclass=sqlalchemy.NullPool)
-        self._lock = sqlalchemy.text(f"SELECT pg_advisory_xact_lock({_TURN_KEY})")
-        try:
-            with self.turn(), warnings.catch_warnings():
-                warnings.simplefilter("ignore", ExperimentalWarning)
-                self.storage = self._database = optuna.storages.RDBStorage(
-                    address,
-                    engine_kwargs={"pool_pre_ping": True},
-                    heartbeat_interval=heartbeat,
-                    grace_period=2 * heartbeat,
-                    heartbeat_stale_trial_callback=queue_again,
-                )
-        except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-            raise PerturbenchError(
-                f"the database of hpo.storage '{url}' cannot be used: {str(error).splitlines()[0]} Check its address, "
-                "that it exists, and the password in PGPASSWORD or ~/.pgpass."
-            ) from error
+    def record_heartbeat(self, trial_id: int) -> None:
+        """Write the time into the journal; a trial that was failed as stale needs no heartbeat any more."""
+        with suppress(UpdateFinishedTrialError):
+            self.set_trial_system_attr(trial_id, _HEARTBEAT, time.time())
 
-    def close(self) -> None:
-        """End the connections."""
-        self._database.remove_session()
-        self._database.engine.dispose()
+    def _get_stale_trial_ids(self, study_id: int) -> list[int]:
+        oldest = time.time() - 2 * self._heartbeat
+        running = self.get_all_trials(study_id, deepcopy=False, states=(TrialState.RUNNING,))
+        return [trial._trial_id for trial in running if trial.system_attrs.get(_HEARTBEAT, oldest) < oldest]
 
-    @contextmanager
-    def turn(self) -> Iterator[None]:
-        """Lock a number in the database; the end of the connection, too, frees it."""
-        with self._engine.begin() as connection:
-            connection.execute(self._lock)
-            yield
+    def get_heartbeat_interval(self) -> int:
+        """Return the seconds between two heartbeats."""
+        return self._heartbeat
 
-    def sign(self, trial: optuna.Trial) -> None:
-        """Give the first sign of life too: without one, a trial is never missed."""
-        self._database.record_heartbeat(trial._trial_id)
-        super().sign(trial)
-
-    def recover(self, study: optuna.Study) -> None:
-        """Fail and queue again what is overdue as well."""
-        super().recover(study)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            optuna.storages.fail_stale_trials(study)
+    def get_heartbeat_stale_trial_callback(self) -> Callable[[optuna.Study, FrozenTrial], None]:
+        """Return what is done with a stale trial."""
+        return retry
 
 
-def open_storage(address: str, heartbeat: int = 60) -> SharedStorage:
-    """Return the storage at ``journal:<file>`` or ``postgresql://...``.
+@contextmanager
+def set_up_storage(address: str, heartbeat: int = 60) -> Iterator[JournalFile | RDBStorage]:
+    """Open the storage at ``journal:<file>`` or ``postgresql://...``, and lock it for setting up a study.
+
+    Workers that start at the same time enter the block one after another; the lock is released if one dies. Create the
+    study and queue its first trial inside the block, and run the trials after it.
 
     Parameters
     ----------
     address
-        Of the storage.
+        A PostgreSQL address holds no password; libpq reads it from ``PGPASSWORD`` or ``~/.pgpass``.
     heartbeat
-        Seconds between signs of life, see :class:`PostgreSQL`.
+        Seconds between two heartbeats of a worker. One without a heartbeat for twice as long is taken for dead.
+
+    Raises
+    ------
+    PerturbenchError
+        If the driver of PostgreSQL is missing, or the database cannot be used.
     """
-    if address.startswith("journal:"):
-        return JournalFile(address.removeprefix("journal:"))
-    return PostgreSQL(address, heartbeat)
+    if not address.startswith("journal:"):
+        with _set_up_database(address, heartbeat) as database:
+            yield database
+        return
+    path = address.removeprefix("journal:")
+    journal = JournalFile(path, heartbeat)
+    with FileLock(f"{path}.setup"):
+        yield journal
+
+
+@contextmanager
+def _set_up_database(address: str, heartbeat: int) -> Iterator[RDBStorage]:
+    if find_spec("psycopg") is None:
+        raise PerturbenchError(f"hpo.storage '{address}' needs psycopg: pip install 'perturbench[postgres]'")
+    import sqlalchemy
+
+    url = address.replace("postgresql://", "postgresql+psycopg://", 1)
+    # No pool: a connection that is idle during a long training may be cut.
+    unpooled = {"poolclass": sqlalchemy.NullPool}
+    try:
+        with sqlalchemy.create_engine(url, **unpooled).begin() as connection:
+            connection.execute(sqlalchemy.text(f"SELECT pg_advisory_xact_lock({_LOCK_KEY})"))
+            with _allow_experimental():
+                storage = RDBStorage(url, unpooled, heartbeat_interval=heartbeat, heartbeat_stale_trial_callback=retry)
+            yield storage
+    except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        raise PerturbenchError(
+            f"the database of hpo.storage '{address}' cannot be used: {str(error).splitlines()[0]} Check its address, "
+            "that it exists, and the password in PGPASSWORD or ~/.pgpass."
+        ) from error

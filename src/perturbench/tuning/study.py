@@ -1,95 +1,105 @@
-"""One study that many workers share: who takes the next trial, and what becomes of a trial whose worker died."""
+"""A study that several workers share: its first trial, and the loop in which each worker runs trials.
+
+The loop is ours because ``Study.optimize`` alone counts the trials of one worker, and waits for no other.
+"""
 
 from __future__ import annotations
 
 import logging
+import os
+import socket
 import time
 import warnings
-from contextlib import ExitStack
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.trial import TrialState
 
-from perturbench.tuning.retries import counted_trials, queue_again
+from perturbench.tuning.storage import fail_stale_trials, retried_trials, retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from perturbench.tuning.storage import SharedStorage
+    from optuna.storages import RDBStorage
+    from optuna.trial import FrozenTrial
+
+    from perturbench.tuning.storage import JournalFile
 
 _SECONDS_BETWEEN_LOOKS = 1.0
 
 _log = logging.getLogger(__name__)
 
 
-def queue_start(study: optuna.Study, hparams: Mapping[str, Any], params: Mapping[str, Any], n_trials: int) -> None:
-    """Queue the hyperparameters that a search starts from, unless they are there or no trial is left for them.
+def queue_start(study: optuna.Study, hparams: Mapping[str, Any], params: Mapping[str, Any]) -> None:
+    """Queue the hyperparameters that a search starts from, unless the study has a trial of them.
 
     Parameters
     ----------
     study
-        To queue in; call it in one's turn.
+        The study; call this inside :func:`~perturbench.tuning.storage.set_up_storage`, so that only one worker queues.
     hparams
-        All hyperparameters to start from; the trial's user attribute ``start``.
+        All hyperparameters to start from. They become the trial's user attribute ``start``.
     params
-        Those of them that are searched, for the sampler to learn from; empty if they lie outside the search space.
-    n_trials
-        How many trials the study has in all.
+        The searched ones among them, for the sampler to learn from; empty if they lie outside the search space.
     """
-    trials = counted_trials(study)
-    if any(trial.user_attrs.get("start") == hparams for trial in trials):
-        return
-    if len(trials) >= n_trials:
-        _log.warning("all %d trials are taken: the hyperparameters to start from are not tried", n_trials)
-        return
-    study.enqueue_trial(dict(params), user_attrs={"start": dict(hparams)})
+    if all(trial.user_attrs.get("start") != hparams for trial in study.get_trials(deepcopy=False)):
+        study.enqueue_trial(dict(params), user_attrs={"start": dict(hparams)})
+
+
+def counted_trials(study: optuna.Study) -> list[FrozenTrial]:
+    """Return the trials that count: all but those that were retried."""
+    trials = study.get_trials(deepcopy=False)
+    retried = {number for trial in trials for number in retried_trials(trial)}
+    return [trial for trial in trials if trial.number not in retried]
 
 
 def run_trials(
     study: optuna.Study,
-    storage: SharedStorage,
+    storage: JournalFile | RDBStorage,
     objective: Callable[[optuna.Trial], float],
     n_trials: int,
     n_startup_trials: int = 10,
     seed: int = 0,
 ) -> None:
-    """Take trials in turn with other workers until the study has ``n_trials`` finished ones.
+    """Run trials until the study has ``n_trials`` finished ones, together with the other workers of the study.
 
-    A worker looks at the study and takes a trial while no other does, so that no more are begun than are wanted. One
-    that finds nothing left to take waits for the others' running trials, and takes those over whose worker dies.
+    Workers that look at the study at the same moment may each begin the last trial, so there can be one trial more per
+    worker. A worker that finds nothing left waits for the running trials of the others, and takes over those whose
+    worker dies. Waiting trials are always run, also if the study has enough.
 
     Parameters
     ----------
     study, storage
-        The study, and the storage that it is in.
+        The study, and the storage that holds it.
     objective
-        Returns the value of a trial. What it raises makes the trial a failed one with the user attribute ``error``,
-        which counts, and is not fatal.
+        Returns the value of a trial. An exception makes it a failed trial with the user attribute ``error``, which
+        counts, and the search goes on.
     n_trials
-        How many trials count in the end, whoever ran them.
+        Number of trials that count, of all workers together.
     n_startup_trials
-        Random ones, before the sampler learns.
+        Number of random trials before the sampler learns.
     seed
-        Of the sampler.
+        Seed of the sampler.
     """
+    study.sampler = _SeededByTrial(seed, n_startup_trials)
     waited = False
     while True:
-        with ExitStack() as turn:
-            turn.enter_context(storage.turn())
-            storage.recover(study)
-            trials = counted_trials(study)
-            states = [trial.state for trial in trials]
-            if TrialState.WAITING in states or len(trials) < n_trials:
-                done = sum(state.is_finished() for state in states)
-                _log.info("study '%s': %d of %d trials are done", study.study_name, done, max(n_trials, len(trials)))
-                taken = sum(trial.state != TrialState.WAITING for trial in study.get_trials(deepcopy=False))
-                # A sampler that starts over, or another worker's, would suggest the same again with the same seed.
-                study.sampler = _sampler(1_000_003 * seed + taken, n_startup_trials)
-                _try_one(study, storage, objective, turn)
-                continue
-        if TrialState.RUNNING not in states:
+        fail_stale_trials(study)
+        # A running trial without a worker has just been taken, or was lost before its first heartbeat.
+        states = Counter(
+            trial.state
+            for trial in counted_trials(study)
+            if trial.state != TrialState.RUNNING or "worker" in trial.user_attrs
+        )
+        running, total = states[TrialState.RUNNING], states.total()
+        if states[TrialState.WAITING] or total < n_trials:
+            done = total - running - states[TrialState.WAITING]
+            _log.info("study '%s': %d of %d trials are done", study.study_name, done, max(n_trials, total))
+            _run_one(study, storage, objective)
+            continue
+        if not running:
             return
         if not waited:
             _log.info("study '%s': waiting for the trials of other workers", study.study_name)
@@ -97,43 +107,56 @@ def run_trials(
         time.sleep(_SECONDS_BETWEEN_LOOKS)
 
 
-def _try_one(
-    study: optuna.Study, storage: SharedStorage, objective: Callable[[optuna.Trial], float], turn: ExitStack
+def _run_one(
+    study: optuna.Study, storage: JournalFile | RDBStorage, objective: Callable[[optuna.Trial], float]
 ) -> None:
-    """Take a trial, end the turn, and run it."""
     number = None
 
     def run(trial: optuna.Trial) -> float:
         nonlocal number
         number = trial.number
-        storage.sign(trial)
-        turn.close()
         try:
+            # The heartbeat comes first: others wait for a trial that has a worker, and have to notice if it dies.
+            storage.record_heartbeat(trial._trial_id)
+            trial.set_user_attr("worker", f"{socket.gethostname()}:{os.getpid()}")
             return objective(trial)
         except optuna.TrialPruned:
             raise
+        except KeyboardInterrupt:
+            retry(study, study.get_trials()[number])
+            raise
         except Exception as error:
-            words = f"{type(error).__name__}: {error}"
-            _log.warning("trial %d failed: %s", trial.number, words)
-            trial.set_user_attr("error", words)
+            message = f"{type(error).__name__}: {error}"
+            _log.warning("trial %d failed: %s", number, message)
+            trial.set_user_attr("error", message)
             raise
 
     try:
         study.optimize(run, n_trials=1, catch=(Exception,))
-    except KeyboardInterrupt:
-        turn.close()
-        if number is not None:
-            with storage.turn():
-                queue_again(study, study.get_trials(deepcopy=False)[number])
-        raise
-    except Exception as error:
-        if number is None or not study.get_trials(deepcopy=False)[number].state.is_finished():
+    except Exception as error:  # Optuna has no one error for a result that comes after the trial was failed
+        if number is None or study.get_trials(deepcopy=False)[number].state != TrialState.FAIL:
             raise
-        _log.warning("trial %d was taken for lost and its result is not used: %s", number, error)
+        _log.warning("trial %d was taken for dead and its result is not used: %s", number, error)
 
 
-def _sampler(seed: int, n_startup_trials: int) -> optuna.samplers.TPESampler:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        # Grouped: a start outside the search space, which has no parameters, does not end the joint sampling of others.
-        return optuna.samplers.TPESampler(seed=seed, n_startup_trials=n_startup_trials, multivariate=True, group=True)
+class _SeededByTrial(optuna.samplers.TPESampler):
+    """TPE that starts anew with a seed per trial: workers never draw the same, and a resumed search goes on the same.
+
+    Groups keep the joint sampling of the search space although a start outside of it has no parameters.
+    """
+
+    def __init__(self, seed: int, n_startup_trials: int) -> None:
+        self._seed, self._startup = seed, n_startup_trials
+        self._start_anew(0)
+
+    def _start_anew(self, number: int) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            super().__init__(
+                seed=1_000_003 * self._seed + number, n_startup_trials=self._startup, multivariate=True, group=True
+            )
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """Start anew; Optuna calls this before it samples a trial."""
+        self._start_anew(trial.number)
+        super().before_trial(study, trial)

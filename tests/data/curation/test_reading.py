@@ -1,4 +1,4 @@
-"""Only what is kept is read, from any form that a matrix has on disk."""
+"""Only the remaining cells and genes are read, whatever form the matrix has on disk."""
 
 import tracemalloc
 
@@ -86,7 +86,7 @@ def test_h5ad_without_counts(tmp_path):
 @pytest.mark.filterwarnings("ignore:Element '/table' was written without encoding")
 def test_files_that_are_no_h5ad(tmp_path, screen):
     path = tmp_path / "raw.h5ad"
-    with pytest.raises(PerturbenchError, match=r"raw\.h5ad' is not there"):
+    with pytest.raises(PerturbenchError, match=r"raw\.h5ad' does not exist"):
         Source(path)
     path.write_text("cell,gene\n")
     with pytest.raises(PerturbenchError, match=r"raw\.h5ad' cannot be read as h5ad: "):

@@ -1,4 +1,4 @@
-"""Everything that is wrong with curated cells is told at once."""
+"""All violations of the standard form are reported at once."""
 
 import anndata as ad
 import numpy as np
@@ -31,7 +31,7 @@ def test_all_violations_at_once():
     with pytest.raises(PerturbenchError) as error:
         check_curated(adata, Keys())
     lead, *problems = str(error.value).split("\n- ")
-    assert lead == "the cells break 6 rules:"
+    assert lead == "the cells break 7 rules:"
     for expected in (
         "1 cell names occur more than once: a;",
         "1 gene names occur more than once: x;",
@@ -56,7 +56,7 @@ def test_controls_per_state():
 def test_columns_that_are_no_categories_or_not_there():
     adata = cells()
     adata.obs["cell_type"] = adata.obs["cell_type"].astype(str)
-    with pytest.raises(PerturbenchError, match="columns that are no categories: cell_type"):
+    with pytest.raises(PerturbenchError, match="columns that are not categorical: cell_type"):
         check_curated(adata, Keys())
     with pytest.raises(PerturbenchError, match="columns line are not in obs; columns are: condition, cell_type"):
         check_curated(adata, Keys(covariates=("line",)))

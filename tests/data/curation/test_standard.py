@@ -60,7 +60,9 @@ def test_perturbations_are_in_condition_whatever_the_source_calls_them():
     result = standardise(adata, Keys("gene", control="NT"))
     assert list(result.obs["condition"]) == ["control", "B", "A", "control", "A", "A"]
     assert (result.obs["condition_source"] == "batch1").all()
-    with pytest.raises(PerturbenchError, match="covariate 'condition' has the name that perturbations get"):
+    with pytest.raises(
+        PerturbenchError, match="covariate 'condition' has the name of the column that perturbations are written to"
+    ):
         standardise(adata, Keys("gene", ("condition",), control="NT"))
 
 
@@ -76,7 +78,7 @@ def test_empty_name():
 
 def test_combinations_of_parts_that_occur_nowhere_else_are_told(caplog):
     standardise(counts(["control", "Na+ channel blocker", "A", "control", "A+B", "A"]), KEYS)
-    assert "the parts of 1 combinations occur nowhere else: Na+channel blocker" in caplog.text
+    assert "the single perturbations of 1 combinations occur nowhere else: Na+channel blocker" in caplog.text
 
 
 def test_no_covariates():

@@ -1,4 +1,4 @@
-"""From a source's file to the standard form that every later step relies on."""
+"""Convert published files to the standard form that all later steps rely on."""
 
 import lazy_loader
 

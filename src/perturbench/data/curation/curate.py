@@ -1,4 +1,4 @@
-"""From a file of any known layout to curated cells."""
+"""Curate a file of any known layout into cells in the standard form."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ def curate_file(
 ) -> ad.AnnData:
     """Read an h5ad file, or the h5ad files of a folder, and bring them into the standard form.
 
-    Only the counts of the cells and genes that the layout's steps keep are read.
+    The counts are read after the layout's steps, and only for the cells and genes that the steps keep.
 
     Parameters
     ----------
     path
         File or folder.
     layouts
-        What the file may look like; the first that fits is taken.
+        Layouts that the file may have; the first one that fits is used.
     keys
         The columns after curation: perturbations in ``condition``, controls ``control``.
     layout
-        The name of one of them, to take no other.
+        Name of the layout to use instead of the first one that fits.
     min_controls
-        Control cells that every state has at least.
+        Smallest number of control cells that a state may have.
 
     Raises
     ------
     PerturbenchError
-        If the file cannot be read, has no known layout, a step refuses it, or the result is not standard.
+        If the file cannot be read, has none of the layouts, a step fails, or the result is not in the standard form.
 
     Examples
     --------
@@ -52,9 +52,9 @@ def curate_file(
     >>> adata = curate_file("NormanWeissman2019_filtered.h5ad", known_layouts("norman19"), Keys())  # doctest: +SKIP
     """
     with Source(path) as source:
-        chosen = choose_layout(source, layouts, layout)
-        source.require_layer(chosen.counts_layer)
-        annotation = run_steps(source.annotation(chosen.counts_layer), chosen.steps)
-        adata = source.cells(annotation, chosen.counts_layer)
-    source_keys = replace(keys, perturbation=chosen.perturbation_key, control=chosen.control)
-    return standardise(adata, source_keys, chosen.rename, min_controls)
+        selected = choose_layout(source, layouts, layout)
+        source.require_layer(selected.counts_layer)
+        annotation = run_steps(source.annotation(selected.counts_layer), selected.steps)
+        adata = source.cells(annotation, selected.counts_layer)
+    source_keys = replace(keys, perturbation=selected.perturbation_key, control=selected.control)
+    return standardise(adata, source_keys, selected.rename, min_controls)

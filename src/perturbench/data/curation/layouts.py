@@ -1,4 +1,4 @@
-"""What files of a data set look like, and which of their known layouts a file has."""
+"""Layouts of files: which columns and layers a published file has, and the steps from there to the standard form."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ _RECIPES = files("perturbench.data.curation") / "recipes"
 
 @dataclass(frozen=True)
 class Layout:
-    """How a file says what its cells are, and the steps from there to the standard form.
+    """Columns and layers of a file, and the steps from there to the standard form.
 
     Attributes
     ----------
     name
-        What users call it.
+        Name for ``data.layout``.
     columns
         Columns of ``obs`` that a file of this layout has.
     perturbation_key, control
         Column with the perturbation of each cell after the steps, and its value for unperturbed cells.
     counts_layer
-        Layer with raw counts, ``raw`` for the matrix of ``.raw``, ``None`` for ``X``.
+        Layer with raw counts: ``raw`` for the matrix of ``.raw``, ``None`` for ``X``.
     rename
         New names of perturbations.
     steps
@@ -49,13 +49,13 @@ class Layout:
     steps: tuple[Mapping[str, Mapping[str, Any]], ...] = ()
 
     def lacks(self, source: Source) -> list[str]:
-        """Return what a file would need to have this layout and does not have."""
+        """Return the columns and layers of this layout that a source does not have."""
         missing = [f"column '{name}'" for name in self.columns if name not in source.columns]
         return missing + ([] if source.has_layer(self.counts_layer) else [f"layer '{self.counts_layer or 'X'}'"])
 
 
 def known_layouts(dataset: str) -> list[Layout]:
-    """Return the layouts that files of a data set are published in; none if the data set is not known."""
+    """Return the layouts in which a data set is published; an empty list if the data set is not known."""
     recipe = _RECIPES / f"{dataset}.yml"
     if not recipe.is_file():
         return []
@@ -64,12 +64,12 @@ def known_layouts(dataset: str) -> list[Layout]:
 
 
 def choose_layout(source: Source, layouts: Sequence[Layout], name: str | None = None) -> Layout:
-    """Return the layout of that name, or the first that the source has.
+    """Return the layout with a name, or the first layout that the source has.
 
     Raises
     ------
     PerturbenchError
-        If there is no layout of that name, or the source has none of several; with what each lacks.
+        If there is no layout with that name, or the source has none of the layouts; with what is missing for each.
     """
     if name is not None:
         require_choice("data.layout", name, [layout.name for layout in layouts])
@@ -78,10 +78,10 @@ def choose_layout(source: Source, layouts: Sequence[Layout], name: str | None = 
         return layouts[0]
     for layout in layouts:
         if not layout.lacks(source):
-            logger.info("'%s' is read with the layout '%s'", source.path, layout.name)
+            logger.info("reading '%s' with the layout '%s'", source.path, layout.name)
             return layout
     reasons = "; ".join(f"'{layout.name}' needs {listing(layout.lacks(source))}" for layout in layouts)
     raise PerturbenchError(
         f"'{source.path}' has none of the known layouts: {reasons}. Its columns of obs are: "
-        f"{listing(sorted(source.columns), 30)}. Say in the task's data section what they mean."
+        f"{listing(sorted(source.columns), 30)}. Name the columns to use in the task's data section."
     )

@@ -1,4 +1,8 @@
-"""Reading h5ad files: annotation first, then only the counts of the cells and genes that are kept."""
+"""Read h5ad files: first the annotation, then the counts of only those cells and genes that the steps keep.
+
+anndata reads the elements (``read_elem``, ``sparse_dataset``). The loop over blocks of rows and the joining of files
+are ours: ``anndata.experimental.read_lazy`` needs dask and xarray, and ``backed="r"`` loads all layers into memory.
+"""
 
 from __future__ import annotations
 
@@ -15,23 +19,23 @@ from anndata.io import read_elem, sparse_dataset
 from anndata.utils import make_index_unique
 
 from perturbench.data.curation.steps import Annotation
-from perturbench.data.sparse import stack_rows
+from perturbench.data.sparse import row_slices, stack_rows
 from perturbench.errors import PerturbenchError, listing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: Column of ``obs`` with the name of each cell's file, while curation lasts.
+#: Column of ``obs`` with the name of each cell's file during curation.
 FILE = "source_file"
 _POSITION = "_position"
 _ROWS = 2048
 
 
 class Source(ExitStack):
-    """The cells of one h5ad file, or of all h5ad files of a folder, as they are on disk; a context manager.
+    """Open one h5ad file, or all h5ad files of a folder, without reading the counts; a context manager.
 
-    Cells of several files come in the order of the files' names and have only the genes that all files have. A cell
-    name that occurs in several files gets a number, as ``AnnData.obs_names_make_unique`` gives it.
+    Cells of several files are ordered by the names of the files and have only the genes that all files share. A cell
+    name that occurs in several files gets a number, as in ``AnnData.obs_names_make_unique``.
 
     Parameters
     ----------
@@ -41,7 +45,7 @@ class Source(ExitStack):
     Raises
     ------
     PerturbenchError
-        If there is no such file, it is no h5ad, or the folder has none.
+        If the file does not exist, is not an h5ad file, or the folder has no h5ad file.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -56,11 +60,11 @@ class Source(ExitStack):
 
     @property
     def columns(self) -> set[str]:
-        """Columns of ``obs`` that all files have."""
+        """The columns of ``obs`` that all files have."""
         return set.intersection(*({*file["obs"].attrs.get("column-order", ())} for file in self.files.values()))
 
     def has_layer(self, layer: str | None) -> bool:
-        """Say whether all files have a layer; ``None`` is ``X``, and ``raw`` also the matrix of ``.raw``."""
+        """Return whether all files have a layer; ``None`` means ``X``, ``raw`` may also be the matrix of ``.raw``."""
         return all(_matrix(file, layer) is not None for file in self.files.values())
 
     def require_layer(self, layer: str | None) -> None:
@@ -69,7 +73,7 @@ class Source(ExitStack):
         Raises
         ------
         PerturbenchError
-            Naming the layers there are.
+            With the layers that the file has.
         """
         for name, file in self.files.items():
             if _matrix(file, layer) is not None:
@@ -83,7 +87,7 @@ class Source(ExitStack):
             )
 
     def annotation(self, layer: str | None) -> Annotation:
-        """Return what is known of the cells, and of the genes of a layer."""
+        """Return the annotation of all cells, and of the genes of a layer."""
         obs = [self._read(name, file["obs"]).assign(**{FILE: name}) for name, file in self.files.items()]
         merged = pd.concat(obs, join="inner") if len(obs) > 1 else obs[0]
         if len(obs) > 1:
@@ -94,7 +98,7 @@ class Source(ExitStack):
         )
 
     def cells(self, annotation: Annotation, layer: str | None) -> ad.AnnData:
-        """Read the counts of the cells and genes of an annotation made by :meth:`annotation`, CSR float32."""
+        """Read the counts, CSR float32, of the cells and genes that are left of what :meth:`annotation` returned."""
         rows, columns = (np.asarray(frame[_POSITION]) for frame in (annotation.obs, annotation.var))
         x = stack_rows(self._blocks(layer, rows, columns), len(columns))
         obs = annotation.obs.drop(columns=[_POSITION, FILE], errors="ignore")
@@ -105,11 +109,11 @@ class Source(ExitStack):
         return adata
 
     def _aligned(self, key: str, rows: np.ndarray) -> dict[str, Any]:
-        """Return rows of the arrays and tables beside the cells or genes of the one file."""
+        """Return rows of the arrays and tables in ``obsm`` or ``varm`` of the only file."""
         (name, file), *_ = self.files.items()
-        found = self._read(name, file[key]) if key in file else {}
+        arrays = self._read(name, file[key]) if key in file else {}
         return {
-            what: value.iloc[rows] if isinstance(value, pd.DataFrame) else value[rows] for what, value in found.items()
+            key: value.iloc[rows] if isinstance(value, pd.DataFrame) else value[rows] for key, value in arrays.items()
         }
 
     def _genes(self, layer: str | None) -> pd.DataFrame:
@@ -117,8 +121,8 @@ class Source(ExitStack):
         shared = tables[0].index
         for table in tables[1:]:
             shared = shared[shared.isin(table.index)]
-        if len(tables) > 1 and (doubled := list(shared[shared.duplicated()])):
-            raise PerturbenchError(f"files of '{self.path}' cannot be joined: gene names repeat: {listing(doubled)}.")
+        if len(tables) > 1 and (repeated := list(shared[shared.duplicated()])):
+            raise PerturbenchError(f"files of '{self.path}' cannot be joined: gene names repeat: {listing(repeated)}.")
         return tables[0] if len(tables) == 1 else tables[0].loc[shared]
 
     def _blocks(self, layer: str | None, rows: np.ndarray, columns: np.ndarray) -> Iterator[sp.csr_matrix]:
@@ -127,14 +131,14 @@ class Source(ExitStack):
         for name, file in self.files.items():
             reader = _reader(_matrix(file, layer))
             n_cells, n_genes = reader.shape
-            taken = columns if len(self.files) == 1 else self._table(name, layer).index.get_indexer(genes)
-            whole = np.array_equal(taken, np.arange(n_genes))
-            here = rows[(rows >= first) & (rows < first + n_cells)] - first
-            for start in range(0, n_cells, _ROWS):
-                wanted = here[(here >= start) & (here < start + _ROWS)] - start
-                if len(wanted):
-                    block = sp.csr_matrix(reader[start : start + _ROWS], dtype=np.float32)[wanted]
-                    yield block if whole else block[:, taken]
+            file_columns = columns if len(self.files) == 1 else self._table(name, layer).index.get_indexer(genes)
+            all_genes = np.array_equal(file_columns, np.arange(n_genes))
+            file_rows = rows[(rows >= first) & (rows < first + n_cells)] - first
+            for here in row_slices(n_cells, _ROWS):
+                block_rows = file_rows[(file_rows >= here.start) & (file_rows < here.stop)] - here.start
+                if len(block_rows):
+                    block = sp.csr_matrix(reader[here], dtype=np.float32)[block_rows]
+                    yield block if all_genes else block[:, file_columns]
             first += n_cells
 
     def _table(self, name: str, layer: str | None) -> pd.DataFrame:
@@ -150,7 +154,7 @@ class Source(ExitStack):
 
 def _open(path: Path) -> h5py.File:
     if not path.is_file():
-        raise PerturbenchError(f"file '{path}' is not there.")
+        raise PerturbenchError(f"file '{path}' does not exist.")
     try:
         file = h5py.File(path, "r")
     except OSError as error:
@@ -162,7 +166,7 @@ def _open(path: Path) -> h5py.File:
 
 
 def _reader(matrix: Any) -> Any:
-    """Return what blocks of rows are sliced from; a matrix stored by columns is read whole."""
+    """Return a matrix that can be sliced by rows; one that is stored by columns is read into memory whole."""
     if not isinstance(matrix, h5py.Group):
         return matrix
     stored = sparse_dataset(matrix)
@@ -174,6 +178,6 @@ def _is_raw(file: h5py.File, layer: str | None) -> bool:
 
 
 def _matrix(file: h5py.File, layer: str | None) -> h5py.Group | h5py.Dataset | None:
-    """Return a matrix; ``X`` is ``None``, and an empty ``X`` counts as none."""
-    found = file.get("X" if layer is None else "raw/X" if _is_raw(file, layer) else f"layers/{layer}")
-    return None if isinstance(found, h5py.Dataset) and found.shape is None else found
+    """Return the matrix of a layer (``None`` means ``X``), or ``None`` if it is missing or empty."""
+    matrix = file.get("X" if layer is None else "raw/X" if _is_raw(file, layer) else f"layers/{layer}")
+    return None if isinstance(matrix, h5py.Dataset) and matrix.shape is None else matrix

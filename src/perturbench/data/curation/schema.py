@@ -1,136 +1,24 @@
-"""What leaves curation: one schema, all of whose violations are told at once."""
+"""The standard form of curated cells: plain checks, whose violations are reported all at once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING
 
-import anndata as ad
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, ValidationInfo
 
 from perturbench.data.groups import Keys, state_name
+from perturbench.data.sparse import row_slices
 from perturbench.errors import PerturbenchError, listing
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import anndata as ad
+
 _BRACKETS = {"(": ")", "[": "]", "{": "}"}
+#: Values of X that are checked at once; the checks take several times their memory.
 _CHUNK = 2**24
-
-
-@dataclass(frozen=True)
-class _Rules:
-    """What the data set at hand has to fulfil: its keys after curation and the controls of a state."""
-
-    keys: Keys
-    min_controls: int
-
-
-def _check(rule: Callable[[Any, _Rules], None]) -> AfterValidator:
-    def validate(value: Any, info: ValidationInfo) -> Any:
-        assert info.context is not None
-        rule(value, info.context["rules"])
-        return value
-
-    return AfterValidator(validate)
-
-
-def _unique(what: str) -> AfterValidator:
-    def rule(names: pd.Index, _: _Rules) -> None:
-        if doubled := list(names[names.duplicated()].unique()):
-            raise PerturbenchError(
-                f"{len(doubled)} {what} names occur more than once: {listing(doubled)}; make them unique, for example "
-                f"with anndata's {'obs' if what == 'cell' else 'var'}_names_make_unique()."
-            )
-
-    return _check(rule)
-
-
-def _hold_counts(x: sp.csr_matrix, _: _Rules) -> None:
-    kinds = ("not finite", "negative", "not whole")
-    found, first = dict.fromkeys(kinds, 0), dict.fromkeys(kinds, 0.0)
-    for start in range(0, x.data.size, _CHUNK):
-        data = x.data[start : start + _CHUNK]
-        finite = np.isfinite(data)
-        for kind, bad in zip(kinds, (~finite, data < 0, finite & (data != np.round(data))), strict=True):
-            if bad.any():
-                first[kind] = first[kind] if found[kind] else data[bad][0]
-                found[kind] += int(bad.sum())
-    if wrong := [
-        f"{found[kind]} values of X are {kind}, the first is {first[kind]:g}" for kind in kinds if found[kind]
-    ]:
-        raise PerturbenchError(
-            f"{'; '.join(wrong)}; X must hold raw counts. If they are in a layer, set data.counts_layer to its name."
-        )
-
-
-def _have_no_gaps(columns: pd.DataFrame, _: _Rules) -> None:
-    gaps = columns.isna().sum()
-    if (gaps > 0).any():
-        raise PerturbenchError(
-            "; ".join(f"column '{name}' has no value for {n} of {len(columns)} cells" for name, n in gaps.items() if n)
-            + ": fill them in or drop them."
-        )
-
-
-def _are_categories(columns: pd.DataFrame, _: _Rules) -> None:
-    if plain := [name for name in columns if not isinstance(columns[name].dtype, pd.CategoricalDtype)]:
-        raise PerturbenchError(f"columns that are no categories: {listing(plain)}.")
-
-
-def _are_names(conditions: pd.Series, rules: _Rules) -> None:
-    counts = conditions.value_counts()
-    nameless = [name for name in counts.index if not str(name).strip()]
-    problems = []
-    if cells := int(counts[nameless].sum()):
-        problems.append(f"{cells} cells have an empty name in 'condition'; name them or drop them")
-    if broken := sorted(name for name in set(counts.index) - set(nameless) if is_broken(name, rules.keys)):
-        problems.append(
-            f"{len(broken)} perturbation names have the delimiter '{rules.keys.delimiter}' inside a name: "
-            f"{listing(broken)}; give them another name with data.rename, or set data.delimiter to null if there are "
-            "no combinations"
-        )
-    mixed = sorted(name for name in set(counts.index) - {*nameless, *broken} if rules.keys.canonical(str(name)) != name)
-    if mixed:
-        problems.append(f"{len(mixed)} combinations are not in sorted order: {listing(mixed)}")
-    if problems:
-        raise PerturbenchError("; ".join(problems) + ".")
-
-
-def _have_controls(obs: pd.DataFrame, rules: _Rules) -> None:
-    """Raise unless every state has enough controls; cells without a state are another rule's."""
-    is_control = obs[rules.keys.perturbation] == rules.keys.control
-    covariates = list(rules.keys.covariates)
-    if not is_control.any():
-        raise PerturbenchError(f"no control cells: no value of '{rules.keys.perturbation}' is '{rules.keys.control}'.")
-    if not covariates:
-        return
-    controls = is_control.groupby([obs[key].astype(str) for key in covariates]).sum()
-    poor = controls[controls < rules.min_controls]
-    if len(poor):
-        states = [name if isinstance(name, tuple) else (name,) for name in poor.index]
-        raise PerturbenchError(
-            f"no control cells in {len(poor)} of {len(controls)} states: {listing(map(state_name, states))}. Every "
-            "state needs controls: add them, drop the state, or check the control value."
-            if not poor.any()
-            else f"under {rules.min_controls} control cells (data.min_controls) in {len(poor)} of {len(controls)} "
-            f"states: {listing(f'{state_name(s)} {n}' for s, n in zip(states, poor, strict=True))}."
-        )
-
-
-class Curated(BaseModel):
-    """Cells in the standard form; each field is a part of them, with the rules that it has to fulfil."""
-
-    model_config = ConfigDict(arbitrary_types_allowed=True, frozen=True)
-
-    cell_names: Annotated[pd.Index, _unique("cell")]
-    gene_names: Annotated[pd.Index, _unique("gene")]
-    counts: Annotated[sp.csr_matrix, _check(_hold_counts)]
-    values: Annotated[pd.DataFrame, _check(_have_no_gaps)]
-    categories: Annotated[pd.DataFrame, _check(_are_categories)]
-    conditions: Annotated[pd.Series, _check(_are_names)]
-    controls: Annotated[pd.DataFrame, _check(_have_controls)]
 
 
 def check_curated(adata: ad.AnnData, keys: Keys, min_controls: int = 1) -> None:
@@ -143,12 +31,12 @@ def check_curated(adata: ad.AnnData, keys: Keys, min_controls: int = 1) -> None:
     keys
         The columns after curation.
     min_controls
-        Control cells that every state has at least.
+        Smallest number of control cells that a state may have.
 
     Raises
     ------
     PerturbenchError
-        With every rule that is broken, by name and count.
+        With every rule that the cells break, the values that break it, and the fix.
     """
     columns = [keys.perturbation, *keys.covariates]
     if absent := [name for name in columns if name not in adata.obs]:
@@ -156,35 +44,97 @@ def check_curated(adata: ad.AnnData, keys: Keys, min_controls: int = 1) -> None:
             f"columns {listing(absent)} are not in obs; columns are: {listing(adata.obs.columns, 30)}."
         )
     obs = adata.obs[columns]
-    try:
-        Curated.model_validate(
-            {
-                "cell_names": adata.obs_names,
-                "gene_names": adata.var_names,
-                "counts": adata.X,
-                "values": obs,
-                "categories": obs,
-                "conditions": obs[keys.perturbation],
-                "controls": obs,
-            },
-            context={"rules": _Rules(keys, min_controls)},
-        )
-    except ValidationError as error:
-        problems = list(_messages(error))
+    problems = [
+        *_repeated_names(adata.obs_names, "cell", "obs"),
+        *_repeated_names(adata.var_names, "gene", "var"),
+        *_values_that_are_no_counts(adata.X.data),
+        *_missing_values(obs),
+        *_other_types(obs),
+        *_unusable_conditions(obs[keys.perturbation], keys),
+        *_missing_controls(obs, keys, min_controls),
+    ]
+    if problems:
         lead = "" if len(problems) == 1 else f"the cells break {len(problems)} rules:\n- "
-        raise PerturbenchError(lead + "\n- ".join(problems)) from None
-
-
-def _messages(error: ValidationError) -> Iterator[str]:
-    for problem in error.errors(include_url=False, include_input=False):
-        told = problem.get("ctx", {}).get("error")
-        yield str(told) if told else f"{problem['loc'][0]}: {problem['msg']}"
+        raise PerturbenchError(lead + "\n- ".join(problems))
 
 
 def is_broken(name: str, keys: Keys) -> bool:
-    """Say whether splitting at the delimiter leaves an empty part or tears a bracket apart."""
+    """Return whether splitting a name at the delimiter leaves an empty part or separates a pair of brackets."""
     parts = str(name).split(keys.delimiter) if keys.delimiter else [name]
     return len(parts) > 1 and any(
         not part.strip() or any(part.count(left) != part.count(right) for left, right in _BRACKETS.items())
         for part in parts
     )
+
+
+def _repeated_names(names: pd.Index, kind: str, table: str) -> Iterator[str]:
+    if repeated := list(names[names.duplicated()].unique()):
+        yield (
+            f"{len(repeated)} {kind} names occur more than once: {listing(repeated)}; make them unique, for example "
+            f"with anndata's {table}_names_make_unique()."
+        )
+
+
+def _values_that_are_no_counts(values: np.ndarray) -> Iterator[str]:
+    kinds = ("not finite", "negative", "not whole")
+    found, first = dict.fromkeys(kinds, 0), dict.fromkeys(kinds, 0.0)
+    for here in row_slices(values.size, _CHUNK):
+        data = values[here]
+        finite = np.isfinite(data)
+        for kind, bad in zip(kinds, (~finite, data < 0, finite & (data != np.round(data))), strict=True):
+            if bad.any():
+                first[kind] = first[kind] if found[kind] else data[bad][0]
+                found[kind] += int(bad.sum())
+    if wrong := [
+        f"{found[kind]} values of X are {kind}, the first is {first[kind]:g}" for kind in kinds if found[kind]
+    ]:
+        yield f"{'; '.join(wrong)}; X must hold raw counts. If they are in a layer, set data.counts_layer to its name."
+
+
+def _missing_values(obs: pd.DataFrame) -> Iterator[str]:
+    for name, n_missing in obs.isna().sum().items():
+        if n_missing:
+            yield f"column '{name}' has no value for {n_missing} of {len(obs)} cells: fill them in or drop the cells."
+
+
+def _other_types(obs: pd.DataFrame) -> Iterator[str]:
+    if other := [name for name in obs if not isinstance(obs[name].dtype, pd.CategoricalDtype)]:
+        yield f"columns that are not categorical: {listing(other)}; convert them with astype('category')."
+
+
+def _unusable_conditions(conditions: pd.Series, keys: Keys) -> Iterator[str]:
+    counts = conditions.value_counts()
+    nameless = [name for name in counts.index if not str(name).strip()]
+    if n_nameless := int(counts[nameless].sum()):
+        yield f"{n_nameless} cells have an empty name in 'condition'; name them or drop them."
+    names = sorted(set(counts.index) - set(nameless))
+    if broken := [name for name in names if is_broken(name, keys)]:
+        yield (
+            f"{len(broken)} perturbation names have the delimiter '{keys.delimiter}' inside a name: {listing(broken)}; "
+            "give them another name with data.rename, or set data.delimiter to null if there are no combinations."
+        )
+    if unsorted := [name for name in names if name not in broken and keys.canonical(str(name)) != name]:
+        yield f"{len(unsorted)} combinations are not in sorted order: {listing(unsorted)}."
+
+
+def _missing_controls(obs: pd.DataFrame, keys: Keys, min_controls: int) -> Iterator[str]:
+    """Report states with too few controls; cells with a missing covariate are reported by another rule."""
+    is_control = obs[keys.perturbation] == keys.control
+    if not is_control.any():
+        yield f"no control cells: no value of '{keys.perturbation}' is '{keys.control}'."
+        return
+    if not keys.covariates:
+        return
+    controls = is_control.groupby([obs[key].astype(str) for key in keys.covariates]).sum()
+    poor = controls[controls < min_controls]
+    states = [state_name(name if isinstance(name, tuple) else (name,)) for name in poor.index]
+    if poor.any():
+        yield (
+            f"under {min_controls} control cells (data.min_controls) in {len(poor)} of {len(controls)} states: "
+            f"{listing(f'{state} {count}' for state, count in zip(states, poor, strict=True))}."
+        )
+    elif states:
+        yield (
+            f"no control cells in {len(poor)} of {len(controls)} states: {listing(states)}. Every state needs "
+            "controls: add them, drop the state, or check the control value."
+        )

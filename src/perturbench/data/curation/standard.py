@@ -1,4 +1,4 @@
-"""Perturbations and counts in their one standard form."""
+"""Bring perturbation names and counts into the standard form."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 logger = logging.getLogger(__name__)
-#: Where curation puts perturbations, and what it calls controls.
+#: Column of perturbations and name of controls after curation.
 STANDARD = Keys("condition", (), "control")
 
 
 def standardise(
     adata: ad.AnnData, keys: Keys, rename: Mapping[str, str] | None = None, min_controls: int = 1
 ) -> ad.AnnData:
-    """Write perturbations in their one standard form and check everything that leaves curation.
+    """Bring perturbation names and counts into the standard form, and check the result.
 
     Parameters
     ----------
@@ -36,21 +36,21 @@ def standardise(
     keys
         The columns of its ``obs``.
     rename
-        New names of perturbations whose own contain the delimiter or are misspelled.
+        New names, by old name, of perturbations that contain the delimiter or are misspelled.
     min_controls
-        Control cells that every state has at least.
+        Smallest number of control cells that a state may have.
 
     Returns
     -------
     Cells with CSR float32 counts and perturbations in ``obs["condition"]``: combinations in sorted order, controls as
-    ``control``. A column ``condition`` of another meaning is kept as ``condition_source``. Counts that are CSR float32
-    already are shared with the input, not copied.
+    ``control``. An existing column ``condition`` is kept as ``condition_source`` if perturbations come from another
+    column. Counts that are CSR float32 already are shared with the input, not copied.
 
     Raises
     ------
     PerturbenchError
-        On a missing column, a name of ``rename`` that does not occur, a second meaning of ``control``, and, all at
-        once, on whatever :func:`check_curated` refuses.
+        If a column is missing, a name of ``rename`` does not occur, a perturbation is called ``control``, or
+        :func:`check_curated` finds violations.
     """
     _require_columns(adata.obs, keys)
     names = _standard_names(adata.obs[keys.perturbation], keys, rename or {})
@@ -75,7 +75,8 @@ def standardise(
 def _require_columns(obs: pd.DataFrame, keys: Keys) -> None:
     if STANDARD.perturbation in keys.covariates:
         raise PerturbenchError(
-            f"covariate '{STANDARD.perturbation}' has the name that perturbations get; give the column another name."
+            f"covariate '{STANDARD.perturbation}' has the name of the column that perturbations are written to; rename "
+            "the covariate's column."
         )
     roles = {"perturbation": [keys.perturbation], "covariate": [*keys.covariates]}
     absent = [f"{role} column '{key}'" for role, names in roles.items() for key in names if key not in obs.columns]
@@ -87,11 +88,11 @@ def _require_columns(obs: pd.DataFrame, keys: Keys) -> None:
 
 
 def _standard_names(column: pd.Series, keys: Keys, rename: Mapping[str, str]) -> pd.Categorical:
-    """Return the standard name of each cell's perturbation; what cannot be standard stays as it is."""
+    """Return the standard name of each cell's perturbation; unusable names stay, for the check to report them."""
     values = column.astype("category").cat.remove_unused_categories().cat
     sources = [str(name) for name in values.categories]
-    if strangers := sorted(set(rename) - set(sources)):
-        raise PerturbenchError(f"data.rename names perturbations that do not occur: {listing(strangers)}.")
+    if unknown := sorted(set(rename) - set(sources)):
+        raise PerturbenchError(f"data.rename names perturbations that do not occur: {listing(unknown)}.")
     renamed = [rename.get(name, name) for name in sources]
     names = [name if is_broken(name, keys) or not name.strip() else keys.canonical(name) for name in renamed]
     if keys.control not in names:
@@ -110,14 +111,14 @@ def _standard_names(column: pd.Series, keys: Keys, rename: Mapping[str, str]) ->
 
 
 def _warn_of_lone_combinations(names: Iterable[str], keys: Keys) -> None:
-    """Warn of combinations whose parts occur nowhere else: the delimiter may be part of a name."""
+    """Warn about combinations whose single perturbations occur nowhere else: the delimiter may be part of a name."""
     singles = {name: keys.singles(name) for name in set(names)}
     uses = Counter(single for parts in singles.values() for single in parts)
     lone = sorted(name for name, parts in singles.items() if len(parts) > 1 and all(uses[part] == 1 for part in parts))
     if lone:
         logger.warning(
-            "the parts of %d combinations occur nowhere else: %s; if '%s' belongs to a name, give it another with "
-            "data.rename",
+            "the single perturbations of %d combinations occur nowhere else: %s; if '%s' is part of a name, change the "
+            "name with data.rename",
             len(lone),
             listing(lone),
             keys.delimiter,

@@ -1,7 +1,7 @@
-"""The steps that recipes of curation are made of.
+"""The steps of curation recipes.
 
-A step changes the annotation of cells and genes, never the counts: it takes ``obs`` and ``var`` and returns them. A row
-that it leaves out is a cell or gene left out, so the counts are read once, after all steps, and only what is kept.
+A step takes the annotation of cells and genes (``obs`` and ``var``) and returns it changed; it never sees the counts.
+Dropping a row drops that cell or gene. The counts are read once, after all steps, for the remaining cells and genes.
 """
 
 from __future__ import annotations
@@ -26,43 +26,43 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Annotation:
-    """What is known of the cells and genes of a source, without its counts.
+    """The annotation of the cells and genes of a source, without the counts.
 
     Attributes
     ----------
     obs, var
-        Its annotation of cells and genes, with their names as index.
+        Annotation of the cells and of the genes, with their names as index.
     """
 
     obs: pd.DataFrame
     var: pd.DataFrame
 
     def with_column(self, name: str, values: Any) -> Annotation:
-        """Return it with a column of ``obs`` added or replaced."""
+        """Return the annotation with a column of ``obs`` added or replaced."""
         return replace(self, obs=self.obs.assign(**{name: values}))
 
     def with_cells(self, keep: np.ndarray | pd.Series, why: str) -> Annotation:
-        """Return it with the cells that a mask names, and log how many are dropped.
+        """Return the annotation of the cells in a mask, and log how many are dropped.
 
         Raises
         ------
         PerturbenchError
-            If none is left.
+            If no row is left.
         """
-        return replace(self, obs=_kept(self.obs, keep, "cell", why))
+        return replace(self, obs=_filtered(self.obs, keep, "cell", why))
 
     def with_genes(self, keep: np.ndarray | pd.Series, why: str) -> Annotation:
-        """Return it with the genes that a mask names, and log how many are dropped.
+        """Return the annotation of the genes in a mask, and log how many are dropped.
 
         Raises
         ------
         PerturbenchError
-            If none is left.
+            If no row is left.
         """
-        return replace(self, var=_kept(self.var, keep, "gene", why))
+        return replace(self, var=_filtered(self.var, keep, "gene", why))
 
 
-def _kept(table: pd.DataFrame, keep: np.ndarray | pd.Series, kind: str, why: str) -> pd.DataFrame:
+def _filtered(table: pd.DataFrame, keep: np.ndarray | pd.Series, kind: str, why: str) -> pd.DataFrame:
     keep = np.asarray(keep, dtype=bool)
     if not keep.any():
         raise PerturbenchError(f"curation leaves no {kind}: all {len(keep)} {why}.")
@@ -75,12 +75,12 @@ STEPS: dict[str, Callable[..., Annotation]] = {}
 
 
 def find_step(name: str, arguments: Mapping[str, Any]) -> Callable[..., Annotation]:
-    """Return a step by its name here, or by ``module.function`` if it is the user's own.
+    """Return a step by name, or a function of the user's by ``module.function``.
 
     Raises
     ------
     PerturbenchError
-        If there is no such step, or it does not take these arguments.
+        If the step does not exist, or does not accept these arguments.
     """
     if "." in name:
         module, _, function = name.rpartition(".")
@@ -105,7 +105,7 @@ def run_steps(annotation: Annotation, steps: Sequence[Mapping[str, Mapping[str, 
     Raises
     ------
     PerturbenchError
-        What a step refuses, with the step's name.
+        If a step fails, with the step's name.
     """
     for step in steps:
         for name, arguments in step.items():
@@ -124,7 +124,7 @@ def _step(function: Callable[..., Annotation]) -> Callable[..., Annotation]:
 
 @_step
 def rename_columns(annotation: Annotation, columns: Mapping[str, str]) -> Annotation:
-    """Give columns of ``obs`` other names, old to new; a column that has the new name already is refused."""
+    """Rename columns of ``obs``, old to new; raise if a column with the new name exists."""
     for old, new in columns.items():
         _column(annotation.obs, old)
         if new in annotation.obs:
@@ -142,14 +142,14 @@ def set_columns(annotation: Annotation, values: Mapping[str, str]) -> Annotation
 
 @_step
 def fill_missing(annotation: Annotation, column: str, value: str) -> Annotation:
-    """Write what a missing value of a column means."""
+    """Replace the missing values of a column by a value."""
     values = _column(annotation.obs, column).astype(object)
     return annotation.with_column(column, values.where(values.notna(), value))
 
 
 @_step
 def map_values(annotation: Annotation, column: str, values: Mapping[str, str]) -> Annotation:
-    """Replace values of a column, old by new; the others stay. Refused if no old value occurs."""
+    """Replace values of a column, old by new, and keep all others; raise if no old value occurs."""
     found = _names(annotation.obs, column)
     if absent := [name for name in values if name not in found]:
         if len(absent) == len(values):
@@ -160,25 +160,27 @@ def map_values(annotation: Annotation, column: str, values: Mapping[str, str]) -
 
 @_step
 def lower_case(annotation: Annotation, column: str) -> Annotation:
-    """Write the values of a column in lower case."""
+    """Convert the values of a column to lower case."""
     return annotation.with_column(column, _recoded(annotation.obs, column, str.lower))
 
 
 @_step
 def replace_delimiter(annotation: Annotation, column: str, old: str, new: str = "+") -> Annotation:
-    """Write combinations with another delimiter. Refused if a name has the new one inside, which would tear it."""
-    if torn := [name for name in _names(annotation.obs, column) if new in name]:
-        raise PerturbenchError(f"{len(torn)} values of '{column}' have a '{new}' of their own: {listing(torn)}.")
+    """Change the delimiter of combinations; raise if a name contains the new delimiter, which would split the name."""
+    if ambiguous := [name for name in _names(annotation.obs, column) if new in name]:
+        raise PerturbenchError(
+            f"{len(ambiguous)} values of '{column}' contain the new delimiter '{new}': {listing(ambiguous)}."
+        )
     return annotation.with_column(column, _recoded(annotation.obs, column, lambda name: name.replace(old, new)))
 
 
 @_step
 def extract(annotation: Annotation, column: str, source: str, pattern: str) -> Annotation:
-    """Make a column of what the first group of a regular expression finds in another column."""
+    """Fill a column with the first group of a regular expression, matched to the values of another column."""
     names = _names(annotation.obs, source)
     found = {name: match.group(1) for name in names if (match := re.search(pattern, name))}
-    if strangers := [name for name in names if name not in found]:
-        raise PerturbenchError(f"'{pattern}' does not match these values of '{source}': {listing(strangers)}.")
+    if unmatched := [name for name in names if name not in found]:
+        raise PerturbenchError(f"'{pattern}' does not match these values of '{source}': {listing(unmatched)}.")
     return annotation.with_column(column, _recoded(annotation.obs, source, found.__getitem__))
 
 
@@ -190,7 +192,7 @@ def drop_missing(annotation: Annotation, column: str) -> Annotation:
 
 @_step
 def keep_values(annotation: Annotation, column: str, values: Sequence[str]) -> Annotation:
-    """Keep the cells whose value in a column is one of these, each of which has to occur."""
+    """Keep the cells with one of these values in a column; raise if one of the values does not occur."""
     if absent := sorted(set(values) - set(found := _names(annotation.obs, column))):
         raise PerturbenchError(f"'{column}' has no value {listing(absent)}; it has: {listing(found)}.")
     keep = _column(annotation.obs, column).isin(values)
@@ -199,21 +201,21 @@ def keep_values(annotation: Annotation, column: str, values: Sequence[str]) -> A
 
 @_step
 def drop_values(annotation: Annotation, column: str, values: Sequence[str]) -> Annotation:
-    """Drop the cells whose value in a column is one of these."""
+    """Drop the cells with one of these values in a column."""
     drop = _column(annotation.obs, column).isin(values)
     return annotation.with_cells(~drop, f"are {listing(values)} in '{column}'")
 
 
 @_step
 def drop_combinations(annotation: Annotation, column: str, delimiter: str) -> Annotation:
-    """Drop the cells with several perturbations."""
+    """Drop the cells with a combination of perturbations."""
     combined = [name for name in _names(annotation.obs, column) if delimiter in name]
     return annotation.with_cells(~_column(annotation.obs, column).isin(combined), f"have several values in '{column}'")
 
 
 @_step
 def keep_highest_dose(annotation: Annotation, dose: str, perturbation: str, control: str) -> Annotation:
-    """Keep controls, and of the others those with the highest dose that occurs."""
+    """Keep control cells, and perturbed cells with the highest dose of the data set."""
     doses = pd.to_numeric(_column(annotation.obs, dose), errors="coerce")
     is_control = _column(annotation.obs, perturbation) == control
     return annotation.with_cells(is_control | (doses == doses[~is_control].max()), f"have a lower '{dose}'")
@@ -221,28 +223,30 @@ def keep_highest_dose(annotation: Annotation, dose: str, perturbation: str, cont
 
 @_step
 def drop_small_groups(annotation: Annotation, columns: Sequence[str], min_cells: int) -> Annotation:
-    """Drop groups of fewer cells, a group being the cells with the same values in all of these columns."""
+    """Drop groups with fewer cells than ``min_cells``; the cells of a group have the same values in these columns."""
     keys = [_column(annotation.obs, column) for column in columns]
     sizes = keys[0].groupby(keys, observed=True).transform("size")
-    return annotation.with_cells(sizes >= min_cells, f"are of groups under {min_cells} cells by {listing(columns)}")
+    return annotation.with_cells(sizes >= min_cells, f"are in groups of under {min_cells} cells by {listing(columns)}")
 
 
 @_step
 def keep_genes(annotation: Annotation, column: str, prefix: str) -> Annotation:
-    """Keep the genes whose value in a column of ``var`` starts with a prefix, as human Ensembl ids do with ENSG."""
+    """Keep the genes whose value in a column of ``var`` starts with a prefix, for example ENSG for human genes."""
     keep = _column(annotation.var, column).astype(object).str.startswith(prefix).eq(True)
     return annotation.with_genes(keep, f"have no '{column}' that starts with {prefix}")
 
 
 @_step
 def drop_duplicate_genes(annotation: Annotation, column: str) -> Annotation:
-    """Keep the first of the genes that share a value in a column of ``var``, such as an Ensembl id."""
-    return annotation.with_genes(~_column(annotation.var, column).duplicated(), f"repeat another's '{column}'")
+    """Keep the first of the genes with the same value in a column of ``var``, for example the same Ensembl id."""
+    return annotation.with_genes(
+        ~_column(annotation.var, column).duplicated(), f"repeat the '{column}' of another gene"
+    )
 
 
 @_step
 def name_genes(annotation: Annotation, column: str) -> Annotation:
-    """Name genes by a column of ``var``; drop those without a name, and those that repeat another's."""
+    """Name genes by a column of ``var``; drop genes without a name, and genes that repeat a name."""
     names = _column(annotation.var, column).astype(object)
     annotation = annotation.with_genes(names.notna() & (names != ""), f"have no '{column}'")
     annotation = drop_duplicate_genes(annotation, column)
@@ -251,7 +255,7 @@ def name_genes(annotation: Annotation, column: str) -> Annotation:
 
 
 def _column(frame: pd.DataFrame, name: str) -> pd.Series:
-    """Return a column, or the index if it has that name."""
+    """Return a column, or the index if the index has that name."""
     if name in frame:
         return frame[name]
     if name == frame.index.name:
@@ -260,7 +264,7 @@ def _column(frame: pd.DataFrame, name: str) -> pd.Series:
 
 
 def _names(frame: pd.DataFrame, column: str) -> list[str]:
-    """Return the distinct values of a column as text, without the missing one."""
+    """Return the distinct values of a column as text, without missing values."""
     return sorted(map(str, _column(frame, column).dropna().unique()))
 
 

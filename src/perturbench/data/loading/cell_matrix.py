@@ -10,6 +10,7 @@ import scipy.sparse as sp
 import torch
 
 from perturbench.data.encoding import require_embedding
+from perturbench.data.sparse import row_slices
 
 if TYPE_CHECKING:
     import anndata as ad
@@ -49,9 +50,8 @@ class CellMatrix:
         self._placed = self._placed_embeddings = None
         if device is not None:
             placed = torch.empty(self.x.shape, dtype=torch.float32, device=device)
-            for start in range(0, len(placed), _ROWS):
-                block = placed[start : start + _ROWS]
-                block.copy_(self.rows(torch.arange(start, start + len(block))))
+            for here in row_slices(len(placed), _ROWS):
+                placed[here].copy_(self.rows(torch.arange(here.start, here.stop)))
             self._placed = placed
             if self.embeddings is not None:
                 self._placed_embeddings = torch.from_numpy(self.embeddings).to(device)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from perturbench.data.groups import state_name
+from perturbench.data.random import INCREMENT, scramble, uniform
 from perturbench.errors import PerturbenchError, listing
 
 if TYPE_CHECKING:
@@ -66,17 +67,8 @@ class ControlPool:
         seed
             Seed of the draws; the data loader passes another one each epoch.
         """
-        draw = _uniform(rows, seed)
+        with np.errstate(over="ignore"):
+            keys = rows.astype(np.uint64) + np.uint64(seed % 2**32 + 1) * INCREMENT
+        draw = uniform(scramble(scramble(keys)))
         offset = (draw * self.counts[state_codes]).astype(np.int64)
         return self._rows[self._starts[state_codes] + offset]
-
-
-def _uniform(keys: np.ndarray, seed: int) -> np.ndarray:
-    """Return a number in [0, 1) for each key by splitmix64 (Steele et al. 2014), ``(n,)``."""
-    with np.errstate(over="ignore"):
-        z = keys.astype(np.uint64) + np.uint64(seed % 2**32 + 1) * np.uint64(0x9E3779B97F4A7C15)
-        for _ in range(2):
-            z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-            z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-            z = z ^ (z >> np.uint64(31))
-    return (z >> np.uint64(11)).astype(np.float64) / 2.0**53

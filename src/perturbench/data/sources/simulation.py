@@ -11,7 +11,7 @@ import pandas as pd
 import scipy.sparse as sp
 from pydantic import Field, model_validator
 
-from perturbench.data.sparse import stack_rows
+from perturbench.data.sparse import row_slices, stack_rows
 from perturbench.errors import PerturbenchError
 from perturbench.parameters import Parameters
 
@@ -134,7 +134,7 @@ def simulate(settings: SimulationSettings | None = None, **changes: Any) -> ad.A
     size = max(1, _BLOCK_VALUES // given.n_genes)
     blocks = (
         _draw_counts(rng, level[state[here]] + shift[condition[here]], depth[here], given)
-        for here in (slice(start, start + size) for start in range(0, given.n_cells, size))
+        for here in row_slices(given.n_cells, size)
     )
     counts = stack_rows(blocks, given.n_genes)
 

@@ -35,13 +35,13 @@ def search(
     model: str,
     seed: int,
 ) -> pd.DataFrame:
-    """Run, go on with, or help with the study of a model on a task; return its trials."""
+    """Start or resume the search for a model on a task, or join its workers; return all trials."""
     import optuna
 
     from perturbench.analysis.metrics.registry import resolve_metrics
     from perturbench.tuning.results import trials_table
     from perturbench.tuning.search_space import distributions, searched_part
-    from perturbench.tuning.storage import open_storage
+    from perturbench.tuning.storage import set_up_storage
     from perturbench.tuning.study import queue_start, run_trials
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -64,12 +64,11 @@ def search(
     datamodule = make_datamodule(prepared, split, data, trainer, prediction, seed)
     objective = Objective(datamodule, trainer, hpo.objective, model_target, fixed, search_space, seed)
     start = searched_part(hparams, distributions(search_space))
-    with open_storage(hpo.storage, hpo.heartbeat) as storage:
-        with storage.turn():
-            study = _study(storage.storage, f"{task}/{model}", settings, hpo.n_startup_trials, trainer.min_epochs)
-            queue_start(study, hparams, start, hpo.n_trials)
-        run_trials(study, storage, objective, hpo.n_trials, hpo.n_startup_trials, seed)
-        table = trials_table(study)
+    with set_up_storage(hpo.storage, hpo.heartbeat) as storage:
+        study = _study(storage, f"{task}/{model}", settings, hpo.n_startup_trials, trainer.min_epochs)
+        queue_start(study, hparams, start)
+    run_trials(study, storage, objective, hpo.n_trials, hpo.n_startup_trials, seed)
+    table = trials_table(study)
     table.attrs[KEY] = stamp(task=task, model=model, seed=seed, study=study.study_name)
     return table
 
@@ -82,7 +81,7 @@ def choose(trials: pd.DataFrame, task: str, model: str) -> dict[str, Any]:
         raise PerturbenchError(
             f"none of {len(trials)} trials of '{model}' on '{task}' was completed: "
             + listing(f"{error} ({count} trials)" for error, count in errors.items())
-            + ". Mend the cause, and ask for more: hpo.n_trials counts failed trials too."
+            + ". Fix the cause and raise hpo.n_trials: failed trials count towards it."
         )
     best = done.loc[done["value"].idxmin()]
     return {
@@ -94,14 +93,14 @@ def choose(trials: pd.DataFrame, task: str, model: str) -> dict[str, Any]:
 
 
 def plot_history(trials: pd.DataFrame, title: str, model: str) -> go.Figure:
-    """Draw how the search went."""
+    """Draw the objective over the trials."""
     from perturbench.tuning.results import plot_history as draw
 
     return draw(trials, f"{title}: search of {model}")
 
 
 def plot_importance(trials: pd.DataFrame, search_space: dict[str, dict[str, Any]], title: str, model: str) -> go.Figure:
-    """Draw which hyperparameters mattered."""
+    """Draw how much each hyperparameter mattered."""
     from perturbench.tuning.results import plot_importance as draw
 
     return draw(trials, search_space, f"{title}: importance of the hyperparameters of {model}")
@@ -111,11 +110,11 @@ def _require_searchable(model: str, hparams: dict[str, Any], search_space: dict[
     if not search_space:
         raise PerturbenchError(f"model '{model}' has no search_space in its YAML; there is nothing to search.")
     if unknown := sorted(set(search_space) - set(hparams)):
-        raise PerturbenchError(f"search_space names no hyperparameters of '{model}': {listing(unknown)}.")
+        raise PerturbenchError(f"search_space names hyperparameters that '{model}' does not have: {listing(unknown)}.")
 
 
 def _study(storage: Any, name: str, settings: dict[str, Any], n_startup_trials: int, warmup: int) -> optuna.Study:
-    """Return the study of exactly these data and settings: only such trials are comparable, and share one."""
+    """Return the study of exactly these data and settings: only trials with equal settings are comparable."""
     import optuna
 
     study = optuna.create_study(

@@ -12,6 +12,7 @@ import torch
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from perturbench.data.sparse import row_slices
 from perturbench.errors import PerturbenchError, listing
 from perturbench.preprocessing.embeddings.settings import EmbeddingSettings
 from perturbench.preprocessing.embeddings.tokens import Tokens, cell_seeds, tokenise
@@ -66,8 +67,7 @@ def scgpt_embeddings(
     embeddings = np.empty((adata.n_obs, network.width), dtype=np.float32)
     n_empty = 0
     progress = tqdm(total=adata.n_obs, desc="Embedding cells", disable=not sys.stderr.isatty())
-    for start in range(0, adata.n_obs, _CHUNK):
-        chunk = slice(start, min(start + _CHUNK, adata.n_obs))
+    for chunk in row_slices(adata.n_obs, _CHUNK):
         tokens = tokenise(
             sp.csr_matrix(adata.X[chunk])[:, columns],
             genes,
@@ -79,8 +79,9 @@ def scgpt_embeddings(
         )
         n_empty += int((tokens.lengths == 1).sum())
         # Batches of cells of similar length need little padding, which would cost computing time.
-        for rows in _batches(np.argsort(tokens.lengths, kind="stable"), settings.batch_size):
-            embeddings[start + rows] = _embed(tokens, rows, network, torch_device)
+        by_length = np.argsort(tokens.lengths, kind="stable")
+        for rows in (by_length[part] for part in row_slices(len(by_length), settings.batch_size)):
+            embeddings[chunk.start + rows] = _embed(tokens, rows, network, torch_device)
             progress.update(len(rows))
     progress.close()
     if n_empty:
@@ -113,10 +114,6 @@ def _known_genes(adata: ad.AnnData, vocabulary: dict[str, int], gene_key: str | 
         listing(np.asarray(symbols)[~known]),
     )
     return np.flatnonzero(known), tokens[known]
-
-
-def _batches(rows: np.ndarray, size: int) -> list[np.ndarray]:
-    return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
 @torch.inference_mode()

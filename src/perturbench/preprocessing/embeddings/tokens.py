@@ -9,6 +9,8 @@ import pandas as pd
 import scipy.sparse as sp
 import torch
 
+from perturbench.data.random import INCREMENT, scramble, uniform
+
 #: Number of bins of the nonzero values of a cell; scGPT counts 51, because zero is one more.
 N_BINS = 50
 #: Streams of random numbers, so that the bin of a gene does not depend on whether the gene is sampled.
@@ -129,13 +131,8 @@ def _bins(values: np.ndarray, edges: np.ndarray, draws: np.ndarray) -> np.ndarra
 
 def _uniform(seeds: np.ndarray, genes: np.ndarray, stream: int) -> np.ndarray:
     """Return random numbers in [0, 1) that depend only on the cell, the gene and the stream."""
-    bits = _mix(seeds ^ _mix(genes.astype(np.uint64) * np.uint64(4) + np.uint64(stream)))
-    return (bits >> np.uint64(11)) * 2.0**-53
+    return uniform(_mix(seeds ^ _mix(genes.astype(np.uint64) * np.uint64(4) + np.uint64(stream))))
 
 
 def _mix(bits: np.ndarray) -> np.ndarray:
-    """Scramble 64 bits (SplitMix64; Steele, Lea and Flood 2014, doi 10.1145/2714064.2660195)."""
-    bits = bits + np.uint64(0x9E3779B97F4A7C15)
-    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return bits ^ (bits >> np.uint64(31))
+    return scramble(bits + INCREMENT)
