@@ -1,7 +1,7 @@
 """Typed parameters: defaults stand once, and mistakes name the field and what is allowed."""
 
 import pytest
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from perturbench.errors import PerturbenchError
 from perturbench.parameters import Parameters
@@ -53,3 +53,11 @@ def test_override_keeps_the_fields_of_a_subclass():
 
     settings = Outer.override(Extended(name="a", extra=5), {"fraction": 0.3})
     assert (settings.extra, settings.fraction) == (5, 0.3)
+
+
+def test_a_title_says_where_the_values_come_from():
+    class Titled(Inner):
+        model_config = ConfigDict(title="depth.yml")
+
+    with pytest.raises(PerturbenchError, match=r"^depth\.yml: depth is 0: "):
+        Titled(depth=0)

@@ -15,7 +15,7 @@ class Parameters(BaseModel):
 
     A subclass lists its fields once, with their defaults. The library takes it as an argument, and the project checks
     a section of ``parameters.yml`` against it before any node runs. A field that is added to the subclass is therefore
-    also a parameter of the project.
+    also a parameter of the project. A ``title`` in ``model_config`` is where the values come from, for messages.
 
     Raises
     ------
@@ -29,7 +29,9 @@ class Parameters(BaseModel):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise PerturbenchError("; ".join(_describe(problem) for problem in error.errors())) from error
+            title = self.model_config.get("title")
+            problems = "; ".join(_describe(problem) for problem in error.errors())
+            raise PerturbenchError(f"{title}: {problems}" if title else problems) from error
 
     @classmethod
     def model_validate(cls, obj: Any, **options: Any) -> Self:

@@ -29,7 +29,7 @@ _FREE_MAPPINGS = (".rename", ".published", ".perturbations_per_state")
 class TrackingConfig(Parameters):
     """Where MLflow keeps runs, and their name: ``mlflow.yml``."""
 
-    model_config = ConfigDict(title="mlflow.yml")  # what a validation error is headed with
+    model_config = ConfigDict(title="mlflow.yml")  # named in messages about its values
 
     tracking_uri: str
     artifacts: str | None = None

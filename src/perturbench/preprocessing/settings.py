@@ -25,8 +25,8 @@ class PreprocessingSettings(Parameters):
         Whether to select genes that are perturbed.
     """
 
-    min_cells: int = Field(10, ge=0)
-    target_sum: float = Field(10_000.0, gt=0)
-    n_top_genes: int = Field(4000, ge=0)
-    n_de_genes: int = Field(25, ge=0)
+    min_cells: int = Field(default=10, ge=0)
+    target_sum: float = Field(default=10_000.0, gt=0)
+    n_top_genes: int = Field(default=4000, ge=0)
+    n_de_genes: int = Field(default=25, ge=0)
     keep_perturbed_genes: bool = True

@@ -30,13 +30,13 @@ class TrainingSettings(Parameters):
         Number of epochs between two logged lines where there is no terminal for a progress bar.
     """
 
-    max_epochs: int = Field(500, ge=1)
-    min_epochs: int = Field(5, ge=1)
-    patience: int = Field(50, ge=1)
+    max_epochs: int = Field(default=500, ge=1)
+    min_epochs: int = Field(default=5, ge=1)
+    patience: int = Field(default=50, ge=1)
     accelerator: str = "auto"
     devices: int | str = 1
     strategy: str = "auto"
     precision: str = "32-true"
-    gradient_clip_val: float | None = Field(None, gt=0)
+    gradient_clip_val: float | None = Field(default=None, gt=0)
     compile: Literal["auto"] | bool = "auto"
-    log_every_n_epochs: int = Field(10, ge=1)
+    log_every_n_epochs: int = Field(default=10, ge=1)

@@ -21,8 +21,8 @@ class RemoteFileConfig(Parameters):
     """Address, size and checksum of a published file, see :class:`perturbench.data.sources.remote.RemoteFile`."""
 
     url: str = Field(pattern=r"^https?://\S+$")
-    bytes: int | None = Field(None, gt=0)
-    checksum: str | None = Field(None, pattern=r"^(md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})$")
+    bytes: int | None = Field(default=None, gt=0)
+    checksum: str | None = Field(default=None, pattern=r"^(md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})$")
 
 
 class PublishedConfig(Parameters):
@@ -53,7 +53,7 @@ class SourceConfig(Parameters):
     how_to_get: str = "Place the file there, or name another with --params=data.source.path:<file>."
     cache: str = "data/01_raw"
     mismatch: Literal["refuse", "accept"] = "refuse"
-    published: dict[str, PublishedConfig] = Field({})
+    published: dict[str, PublishedConfig] = Field(default={})
     simulation: SimulationSettings = SimulationSettings()
 
     @model_validator(mode="after")
@@ -75,7 +75,7 @@ class CardConfig(Parameters):
     citation: str | None = None
     url: str | None = None
     licence: str | None = None
-    cells: int | None = Field(None, gt=0)
+    cells: int | None = Field(default=None, gt=0)
     perturbations: str | None = None
 
 
@@ -98,10 +98,10 @@ class DataConfig(Parameters):
     delimiter: str | None = "+"
     counts_layer: str | None = None
     embedding_key: str | None = None
-    rename: dict[str, str] = Field({})
+    rename: dict[str, str] = Field(default={})
     layout: str | None = None
     curation: tuple[dict[str, dict[str, Any]], ...] = ()
-    min_controls: int = Field(1, ge=1)
+    min_controls: int = Field(default=1, ge=1)
     card: CardConfig = CardConfig()
 
     @field_validator("curation")

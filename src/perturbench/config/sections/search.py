@@ -13,11 +13,11 @@ from perturbench.parameters import Parameters
 class HpoConfig(Parameters):
     """How many trials a search has, where it stores them, and which weighted sum of metrics it minimises."""
 
-    n_trials: int = Field(60, ge=1)
-    n_startup_trials: int = Field(10, ge=0)
+    n_trials: int = Field(default=60, ge=1)
+    n_startup_trials: int = Field(default=10, ge=0)
     storage: str
-    heartbeat: int = Field(60, ge=1)
-    objective: dict[str, float] = Field({"rmse_average": 1.0, "rmse_rank_average": 0.1}, min_length=1)
+    heartbeat: int = Field(default=60, ge=1)
+    objective: dict[str, float] = Field(default={"rmse_average": 1.0, "rmse_rank_average": 0.1}, min_length=1)
 
     @field_validator("storage")
     @classmethod

@@ -26,7 +26,7 @@ class EmbeddingConfig(EmbeddingSettings):
     """Settings of the cell embeddings that preprocessing adds to ``obsm[key]``; none if ``kind`` is ``None``."""
 
     kind: Literal["scgpt"] | None = None
-    key: str = Field("X_scgpt", pattern=r"^[\w.-]+$")
+    key: str = Field(default="X_scgpt", pattern=r"^[\w.-]+$")
     checkpoint: str
 
     def result_fields(self) -> dict[str, Any]:
@@ -38,15 +38,15 @@ class SplitterConfig(SplitRules):
     """Rules of the split, and how it is drawn; ``path`` is the file of the method ``csv``."""
 
     method: Literal["transfer", "combine", "combine_inverse", "manual", "unseen", "csv"]
-    seed: int = Field(42, ge=0)
+    seed: int = Field(default=42, ge=0)
     path: str | None = None
 
 
 class TrainerConfig(TrainingSettings):
     """Settings of the training, and of the batches of :class:`perturbench.data.PerturbationDataModule`."""
 
-    batch_size: int = Field(256, ge=1)
-    num_workers: int = Field(0, ge=0)
+    batch_size: int = Field(default=256, ge=1)
+    num_workers: int = Field(default=0, ge=0)
     preload_to_device: Literal["auto"] | bool = "auto"
 
     def result_fields(self) -> dict[str, Any]:
@@ -59,7 +59,7 @@ class PredictionConfig(Parameters):
 
     part: Literal["train", "val", "test"] = "test"
     controls: Literal["all", "part"] = "all"
-    max_control_cells: int | None = Field(1000, ge=1)
+    max_control_cells: int | None = Field(default=1000, ge=1)
 
 
 class QueriesConfig(Parameters):

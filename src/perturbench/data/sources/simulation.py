@@ -55,19 +55,19 @@ class SimulationSettings(Parameters):
         Seed of the random number generator.
     """
 
-    n_cells: int = Field(3000, gt=0)
-    n_genes: int = Field(200, gt=0)
-    n_states: int = Field(3, gt=0)
-    n_singles: int = Field(12, gt=1)
-    n_doubles: int = Field(6, ge=0)
-    control_fraction: float = Field(0.15, gt=0, lt=1)
-    effect_fraction: float = Field(0.1, ge=0, le=1)
-    effect_size: float = Field(1.0, ge=0)
-    interaction_size: float = Field(0.25, ge=0)
-    mean_depth: float = Field(3000.0, gt=0)
-    dispersion: float = Field(0.0, ge=0)
-    dropout_midpoint: float = Field(0.0, ge=0)
-    seed: int = Field(0, ge=0)
+    n_cells: int = Field(default=3000, gt=0)
+    n_genes: int = Field(default=200, gt=0)
+    n_states: int = Field(default=3, gt=0)
+    n_singles: int = Field(default=12, gt=1)
+    n_doubles: int = Field(default=6, ge=0)
+    control_fraction: float = Field(default=0.15, gt=0, lt=1)
+    effect_fraction: float = Field(default=0.1, ge=0, le=1)
+    effect_size: float = Field(default=1.0, ge=0)
+    interaction_size: float = Field(default=0.25, ge=0)
+    mean_depth: float = Field(default=3000.0, gt=0)
+    dispersion: float = Field(default=0.0, ge=0)
+    dropout_midpoint: float = Field(default=0.0, ge=0)
+    seed: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> Self:

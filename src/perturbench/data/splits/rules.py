@@ -53,18 +53,18 @@ class SplitRules(Parameters):
         states that are not in ``states``.
     """
 
-    max_heldout_covariates: int = Field(1, ge=1)
-    max_heldout_fraction_per_covariate: float = Field(0.3, gt=0, le=1)
-    max_heldout_perturbations_per_covariate: int | None = Field(None, ge=1)
-    min_train_covariates: int = Field(1, ge=1)
-    test_fraction: float = Field(0.5, gt=0, lt=1)
-    train_control_fraction: float = Field(0.5, gt=0, lt=1)
+    max_heldout_covariates: int = Field(default=1, ge=1)
+    max_heldout_fraction_per_covariate: float = Field(default=0.3, gt=0, le=1)
+    max_heldout_perturbations_per_covariate: int | None = Field(default=None, ge=1)
+    min_train_covariates: int = Field(default=1, ge=1)
+    test_fraction: float = Field(default=0.5, gt=0, lt=1)
+    train_control_fraction: float = Field(default=0.5, gt=0, lt=1)
     heldout_states: tuple[dict[str, Any], ...] = ()
     strict: bool = False
-    n_folds: int = Field(5, ge=3)
-    fold: int = Field(0, ge=0)
-    downsample_fraction: float = Field(1.0, gt=0, le=1)
-    perturbations_per_state: dict[str, PositiveInt] = Field({})
+    n_folds: int = Field(default=5, ge=3)
+    fold: int = Field(default=0, ge=0)
+    downsample_fraction: float = Field(default=1.0, gt=0, le=1)
+    perturbations_per_state: dict[str, PositiveInt] = Field(default={})
     states: tuple[dict[str, Any], ...] = ()
     train_states: Literal["others"] | tuple[dict[str, Any], ...] = ()
 

@@ -26,7 +26,7 @@ class EmbeddingSettings(Parameters):
     """
 
     gene_key: str | None = None
-    max_length: int = Field(1200, ge=2)
-    batch_size: int = Field(64, ge=1)
+    max_length: int = Field(default=1200, ge=2)
+    batch_size: int = Field(default=64, ge=1)
     device: str = "auto"
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
