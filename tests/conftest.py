@@ -21,16 +21,22 @@ SHARED = SHARED if SHARED.is_absolute() else ROOT / SHARED
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect tests of the shared data, and of a database server, where it is not; in CI they run, and fail then."""
-    if os.environ.get("CI"):
-        return
-    missing = [
-        name for name, found in (("shared", SHARED.is_dir()), ("postgres", postgres_server.binaries())) if not found
-    ]
+    """Deselect tests that need what this machine lacks: development data, a database server, a CUDA device.
+
+    In CI the first two run, and fail where it lacks them; CI has no CUDA device.
+    """
+    found = {"shared": SHARED.is_dir(), "postgres": bool(postgres_server.binaries())}
+    missing = [] if os.environ.get("CI") else [name for name, there in found.items() if not there]
+    missing += [] if _cuda_is_there() else ["cuda"]
     absent = [item for item in items if any(item.get_closest_marker(name) for name in missing)]
     if absent:
         config.hook.pytest_deselected(items=absent)
         items[:] = [item for item in items if item not in absent]
+
+
+def _cuda_is_there() -> bool:
+    """Return whether there is a CUDA device, without importing torch: the driver's device file is enough."""
+    return Path("/dev/nvidiactl").exists() or Path("/proc/driver/nvidia").is_dir()
 
 
 @pytest.fixture(scope="session")

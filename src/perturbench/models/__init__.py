@@ -1,4 +1,4 @@
-"""The models: one class a file, all subclasses of ``PerturbationModel``."""
+"""The models, one class per file; all are subclasses of ``PerturbationModel``."""
 
 import lazy_loader as lazy
 

@@ -17,27 +17,30 @@ if TYPE_CHECKING:
 
 
 class BioLord(PerturbationModel):
-    """A noisy latent cell, a perturbation and covariates, side by side, are decoded to expression.
+    """Decode expression from the concatenated latent vectors of the cell, its perturbation and its covariates.
 
-    ``x_hat = dec([enc_x(x) + noise; enc_p(p); e_c])`` with a learned embedding ``e_c`` per level of each covariate; the
-    loss is the squared error + ``penalty_weight`` * the sum of squares of the embeddings of the levels in the batch
-    (Piran et al. 2024, doi:10.1038/s41587-023-02079-x; this variant is that of the PerturBench paper). At prediction
-    ``enc_x`` sees the control cell, without noise.
+    The prediction is ``x_hat = dec([enc_x(x) + noise; enc_p(p); e_c])`` with one learned embedding ``e_c`` per level of
+    each covariate. The loss is the squared error plus ``penalty_weight`` times the sum of squares of the embeddings of
+    the levels in the batch. In training ``enc_x`` encodes the observed cell and adds noise, which limits how
+    much of the perturbation it can encode; at prediction it encodes the control cell without noise. The model is the
+    PerturBench paper's variant of biolord (Piran et al. 2024, doi:10.1038/s41587-023-02079-x).
 
     Parameters
     ----------
     context
         Names of the training data.
-    n_layers, encoder_width, latent_dim, dropout
-        Of the encoders and the decoder; the embedding of a level has ``latent_dim`` dimensions too.
+    n_layers, encoder_width, dropout
+        Number of blocks, hidden width and dropout rate of both encoders and of the decoder.
+    latent_dim
+        Width of each latent vector: cell, perturbation, and level of a covariate.
     noise
-        Standard deviation of what is added to the latent cell in training.
+        Standard deviation of the Gaussian noise that is added to the cell's latent vector in training.
     penalty_weight
-        Of the covariates' embeddings.
+        Weight of the penalty on the covariate embeddings.
     softplus_output
-        Whether predictions are made positive.
+        Whether a softplus makes the predictions positive.
     lr, wd
-        Of Adam.
+        Learning rate and weight decay of the Adam optimizer.
     """
 
     allows_cuda_graphs = True
@@ -67,16 +70,16 @@ class BioLord(PerturbationModel):
         self.decoder = MLP(n_decoded, encoder_width, self.n_genes, n_layers, dropout)
 
     def predict(self, batch: Batch) -> torch.Tensor:
-        """Return the decoded control cells with their perturbation and covariates."""
+        """Return the decoded control cells, perturbations and covariates, ``(n_cells, n_genes)``."""
         return self._decode(self.cell_encoder(batch.matched_controls()), batch)
 
     def loss(self, batch: Batch) -> dict[str, torch.Tensor]:
-        """Return the squared error, summed over genes, mean over cells, plus the weighted penalty on the embeddings."""
+        """Return ``reconstruction + penalty_weight * penalty``, and its terms."""
         observed = batch.observed()
-        cell = self.cell_encoder(observed)
+        latent = self.cell_encoder(observed)
         if self.training:
-            cell = cell + self.noise * torch.randn_like(cell)
-        reconstruction, penalty = squared_error(self._decode(cell, batch), observed), self.penalty(batch)
+            latent = latent + self.noise * torch.randn_like(latent)
+        reconstruction, penalty = squared_error(self._decode(latent, batch), observed), self.penalty(batch)
         return {
             "loss": reconstruction + self.penalty_weight * penalty,
             "reconstruction": reconstruction,
@@ -84,16 +87,18 @@ class BioLord(PerturbationModel):
         }
 
     def penalty(self, batch: Batch) -> torch.Tensor:
-        """Return the sum of squares of the embeddings of the covariate levels that are in the batch, a scalar."""
+        """Return the sum of squares of the embeddings of the covariate levels in the batch, a scalar."""
         total = batch.perturbations.new_zeros(())
         for key, embedding in zip(self.covariates, self.covariate_embeddings, strict=True):
+            # Each level counts once, however many cells of the batch have it.
             present = batch.covariates[key].any(dim=0).to(embedding.dtype)
             total = total + present @ embedding.square().sum(dim=1)
         return total
 
-    def _decode(self, cell: torch.Tensor, batch: Batch) -> torch.Tensor:
-        levels = zip(self.covariates, self.covariate_embeddings, strict=True)
-        parts = [cell, self.perturbation_encoder(batch.perturbations)]
-        parts += [batch.covariates[key] @ embedding for key, embedding in levels]
+    def _decode(self, latent: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Return the expression decoded from the cells' latent vectors, ``(n_cells, n_genes)``."""
+        embeddings = zip(self.covariates, self.covariate_embeddings, strict=True)
+        parts = [latent, self.perturbation_encoder(batch.perturbations)]
+        parts += [batch.covariates[key] @ embedding for key, embedding in embeddings]
         decoded = self.decoder(torch.cat(parts, dim=1))
         return F.softplus(decoded) if self.softplus_output else decoded

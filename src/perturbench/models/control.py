@@ -1,4 +1,4 @@
-"""The null model: nothing happens."""
+"""The null model: perturbations have no effect."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 class Control(ClosedFormModel):
-    """Predict the matched control cells unchanged."""
+    """Predict each matched control cell unchanged."""
 
     def fit_pseudobulk(self, pseudobulk: Pseudobulk) -> None:
-        """Learn nothing."""
+        """Do nothing, because the model has no parameters."""
 
     def effect(self, batch: Batch) -> torch.Tensor:
-        """Return zeros."""
+        """Return zeros, ``(n_cells, n_genes)``."""
         return torch.zeros_like(batch.matched_controls())

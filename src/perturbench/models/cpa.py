@@ -18,49 +18,52 @@ if TYPE_CHECKING:
 
 
 class CPA(PerturbationModel):
-    """A variational autoencoder whose latent cell, free of the perturbation, is shifted by it.
+    """Shift a cell's basal latent vector by its perturbation and covariates, then decode it.
 
-    ``z = z_basal + MLP(p) + sum_k MLP_k(c_k)`` over the covariates with more than one level, where ``z_basal`` is
-    drawn from ``q(z_basal | x)``; ``x_hat = dec(z)`` with isotropic Gaussian noise. An adversary tries to tell
-    perturbation and covariates from ``z_basal``, and the encoder tries to keep it from doing so (Lotfollahi et al.
-    2023, doi:10.15252/msb.202211517; this variant is that of the PerturBench paper). At prediction the encoder sees
-    the control cell.
+    A variational encoder draws ``z_basal`` from ``q(z_basal | x)``. The latent vector is
+    ``z = z_basal + MLP(p) + sum_k MLP_k(c_k)`` over the covariates with more than one level, and ``x_hat = dec(z)``
+    with isotropic Gaussian noise. Adversarial classifiers predict perturbation and covariates from ``z_basal``, and the
+    encoder is trained to make them fail, so that ``z_basal`` contains neither. In training the encoder sees the
+    observed cell, at prediction the control cell. The model is the PerturBench paper's variant of CPA (Lotfollahi et
+    al. 2023, doi:10.15252/msb.202211517).
 
     Parameters
     ----------
     context
         Names of the training data.
-    n_latent, hidden_dim, dropout
-        Of the autoencoder.
+    n_latent
+        Width of the latent vector.
+    hidden_dim, dropout
+        Hidden width and dropout rate of encoder, decoder and embedding networks.
     n_layers_encoder
-        Of the decoder; the encoder has one block more.
+        Number of blocks of the decoder; the encoder has one more.
     n_layers_pert_emb, n_layers_covar_emb
-        Of the networks that embed perturbation and covariates.
+        Number of blocks of the networks that embed the perturbation and each covariate.
     elementwise_affine
-        Whether layer norms other than the encoder's learn a scale and shift.
+        Whether the layer norms of decoder and embedding networks learn a scale and a shift; the encoder's always do.
     softplus_output
-        Whether predictions are made positive.
+        Whether a softplus makes the predictions positive.
     use_adversary
-        Without, only the autoencoder is trained ("noAdv").
+        Whether to train against adversarial classifiers; without them the model is "noAdv".
     adv_classifier_n_layers, adv_classifier_hidden_dim
-        Of the adversary's classifiers.
+        Number of blocks and hidden width of each adversarial classifier.
     adv_steps
-        After the warm-up, every ``adv_steps``-th batch trains the autoencoder and the others the adversary.
+        After the warm-up, one in ``adv_steps`` batches trains the autoencoder, and the others train the adversary.
     n_warmup_epochs
-        Epochs that train the autoencoder alone.
+        Number of epochs at the start that train only the autoencoder.
     kl_weight, adv_weight, penalty_weight
-        Of the KL divergence, of the adversary's cross-entropy, and of the penalty on the adversary's gradients.
+        Weights of the KL divergence, of the adversary's cross-entropy, and of the penalty on the adversary's gradients.
     use_embeddings
         Whether the encoder sees the cell's embedding instead of its expression.
     sample_at_prediction
-        Draw ``z_basal`` at prediction too, instead of taking its mean.
+        Whether to draw ``z_basal`` at prediction instead of taking its mean.
     lr, wd
-        Of both optimizers.
+        Learning rate and weight decay of the two Adam optimizers, for the autoencoder and for the adversary.
 
     Raises
     ------
     PerturbenchError
-        If ``adv_steps`` is below 2, which leaves no batch to the adversary.
+        If ``adv_steps`` is below 2 with an adversary, which would then never be trained.
     """
 
     allows_cuda_graphs = True
@@ -91,13 +94,15 @@ class CPA(PerturbationModel):
     ) -> None:
         super().__init__(context, lr=lr, wd=wd)
         if use_adversary and adv_steps < 2:
-            raise PerturbenchError(f"adv_steps is {adv_steps}; use at least 2, or the adversary is never trained.")
+            raise PerturbenchError(
+                f"adv_steps is {adv_steps}, which never trains the adversary; use at least 2, or use_adversary=False."
+            )
         self.automatic_optimization = False
         self.softplus_output, self.sample_at_prediction = softplus_output, sample_at_prediction
         self.use_adversary, self.use_embeddings = use_adversary, use_embeddings
         self.adv_steps, self.n_warmup_epochs = adv_steps, n_warmup_epochs
         self.kl_weight, self.adv_weight, self.penalty_weight = kl_weight, adv_weight, penalty_weight
-        # A covariate with one level says nothing, and nothing can be told about it.
+        # A covariate with a single level carries no information: there is nothing to embed or to classify.
         levels = {key: len(names) for key, names in context["covariate_uniques"].items() if len(names) > 1}
         self.covariates = list(levels)
         n_input, affine = self.input_width(use_embeddings), elementwise_affine
@@ -109,22 +114,25 @@ class CPA(PerturbationModel):
             MLP(n, hidden_dim, n_latent, n_layers_covar_emb, dropout, affine) for n in levels.values()
         )
         self.decoder = MLP(n_latent, hidden_dim, self.n_genes, n_layers_encoder, dropout, affine)
-        told = [self.n_perturbations, *levels.values()] if use_adversary else []
+        n_classes = [self.n_perturbations, *levels.values()] if use_adversary else []
         self.adversary = nn.ModuleList(
-            MLP(n_latent, adv_classifier_hidden_dim, n, adv_classifier_n_layers) for n in told
+            MLP(n_latent, adv_classifier_hidden_dim, n, adv_classifier_n_layers) for n in n_classes
         )
 
     def predict(self, batch: Batch) -> torch.Tensor:
-        """Return the decoded control cells, shifted by perturbation and covariates."""
-        cell = self.cell_encoder(batch.matched_controls(self.use_embeddings))
-        return self._decode(cell.draw(self.sample_at_prediction), batch)
+        """Return the control cells, encoded, shifted by perturbation and covariates, and decoded."""
+        posterior = self.cell_encoder(batch.matched_controls(self.use_embeddings))
+        return self._decode(posterior.draw(self.sample_at_prediction), batch)
 
     def loss(self, batch: Batch) -> dict[str, torch.Tensor]:
-        """Return the autoencoder's loss without the adversary, ``reconstruction + kl_weight * kl``, and its terms."""
+        """Return the loss without the adversary, ``reconstruction + kl_weight * kl``, and its terms."""
         return self._autoencode(batch)[0]
 
     def generator_loss(self, batch: Batch) -> dict[str, torch.Tensor]:
-        """Return the autoencoder's loss less ``adv_weight * cross_entropy`` of the adversary, and its terms."""
+        """Return ``reconstruction + kl_weight * kl - adv_weight * cross_entropy``, and its terms.
+
+        The sign of the adversary's cross-entropy is negative, because the encoder gains where the adversary fails.
+        """
         terms, basal = self._autoencode(batch)
         cross_entropy = self._cross_entropy(self._logits(basal), batch)
         return {**terms, "loss": terms["loss"] - self.adv_weight * cross_entropy, "cross_entropy": cross_entropy}
@@ -132,28 +140,31 @@ class CPA(PerturbationModel):
     def adversary_loss(self, batch: Batch) -> dict[str, torch.Tensor]:
         """Return ``adv_weight * cross_entropy + penalty_weight * penalty``, and its terms.
 
-        The penalty is the mean squared gradient of the summed logits with respect to the latent cell.
+        The penalty is the mean squared gradient of the summed logits with respect to ``z_basal``. It keeps the
+        classifiers smooth, so that the encoder gets useful gradients from them.
         """
-        with torch.no_grad():
+        with torch.no_grad():  # the adversary's turn: its loss must not reach the encoder
             basal = self._encode(batch).draw(self.training)
         logits = self._logits(basal.requires_grad_())
-        gradients = [torch.autograd.grad(one.sum(), basal, create_graph=True)[0] for one in logits]
+        # create_graph: the penalty is a function of gradients and is itself minimised.
+        gradients = [torch.autograd.grad(classes.sum(), basal, create_graph=True)[0] for classes in logits]
         penalty = torch.stack([gradient.square().mean() for gradient in gradients]).sum()
         cross_entropy = self._cross_entropy(logits, batch)
         loss = self.adv_weight * cross_entropy + self.penalty_weight * penalty
         return {"loss": loss, "cross_entropy": cross_entropy, "penalty": penalty}
 
     def configure_optimizers(self) -> Any:
-        """Return Adam for the autoencoder and, where it is used, for the adversary."""
+        """Return an Adam optimizer for the autoencoder and, if there is one, another for the adversary."""
         adversary = list(self.adversary.parameters())
-        of_adversary = set(map(id, adversary))
-        generator = self.adam(weight for weight in self.parameters() if id(weight) not in of_adversary)
+        adversary_ids = set(map(id, adversary))
+        generator = self.adam(weight for weight in self.parameters() if id(weight) not in adversary_ids)
         if not adversary:
             return generator
-        return generator, {"optimizer": torch.optim.Adam(adversary, lr=self.lr, weight_decay=self.wd)}
+        # No scheduler for the adversary: val_loss does not measure it.
+        return generator, {"optimizer": self.adam(adversary)["optimizer"]}
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
-        """Train the autoencoder or the adversary, one leaving the other's weights alone."""
+        """Train either the autoencoder or the adversary on this batch; the other's weights stay fixed."""
         optimizers = self.optimizers()
         generator, *adversary = optimizers if isinstance(optimizers, list) else [optimizers]
         warming_up = self.current_epoch < self.n_warmup_epochs
@@ -165,22 +176,27 @@ class CPA(PerturbationModel):
             self.minimise(generator, self.generator_loss, batch)
 
     def _trains_adversary(self, batch_idx: int) -> bool:
-        """Count batches from the end of the warm-up, across epochs: an epoch may have only one."""
+        """Return whether this batch is the adversary's turn.
+
+        Batches are counted from the end of the warm-up across epochs, because an epoch may have only one batch.
+        """
         epochs = self.current_epoch - self.n_warmup_epochs
         return (epochs * int(self.trainer.num_training_batches) + batch_idx) % self.adv_steps != 0
 
     def _autoencode(self, batch: Batch) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-        """Return the terms of the autoencoder's loss, and the latent cells it drew, ``(n_cells, n_latent)``."""
-        cell = self._encode(batch)
-        basal = cell.draw(self.training)
+        """Return the terms of the autoencoder's loss, and the drawn ``z_basal``, ``(n_cells, n_latent)``."""
+        posterior = self._encode(batch)
+        basal = posterior.draw(self.training)
         reconstruction = squared_error(self._decode(basal, batch), batch.observed())
-        kl = cell.kl().mean()
+        kl = posterior.kl().mean()
         return {"loss": reconstruction + self.kl_weight * kl, "reconstruction": reconstruction, "kl": kl}, basal
 
     def _encode(self, batch: Batch) -> Gaussian:
+        """Return the posterior of ``z_basal`` given the observed cells."""
         return self.cell_encoder(batch.observed(self.use_embeddings))
 
     def _decode(self, basal: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Return the expression decoded from the shifted latent vectors, ``(n_cells, n_genes)``."""
         latent = basal + self.perturbation_embedding(batch.perturbations)
         for key, embedding in zip(self.covariates, self.covariate_embeddings, strict=True):
             latent = latent + embedding(batch.covariates[key])
@@ -188,10 +204,12 @@ class CPA(PerturbationModel):
         return F.softplus(decoded) if self.softplus_output else decoded
 
     def _logits(self, basal: torch.Tensor) -> list[torch.Tensor]:
+        """Return the logits of each classifier, ``(n_cells, n_classes)``: perturbation first, then covariates."""
         return [classifier(basal) for classifier in self.adversary]
 
     def _cross_entropy(self, logits: list[torch.Tensor], batch: Batch) -> torch.Tensor:
-        """Return the classifiers' cross-entropies, summed; a control cell has no perturbation to be told."""
-        truths = [batch.perturbations, *(batch.covariates[key] for key in self.covariates)]
-        terms = [F.cross_entropy(one, truth) for one, truth in zip(logits, truths, strict=True)]
+        """Return the sum of the classifiers' cross-entropies, a scalar."""
+        # Targets are multi-hot: control cells add nothing to the perturbation's term, combinations one term per single.
+        targets = [batch.perturbations, *(batch.covariates[key] for key in self.covariates)]
+        terms = [F.cross_entropy(classes, target) for classes, target in zip(logits, targets, strict=True)]
         return torch.stack(terms).sum()

@@ -1,4 +1,4 @@
-"""Decoder only: a model that sees no expression at all."""
+"""Decoder-only model: it sees no expression at all."""
 
 from __future__ import annotations
 
@@ -17,25 +17,28 @@ if TYPE_CHECKING:
 
 
 class DecoderOnly(PerturbationModel):
-    """``dec([p; c])``; with covariates only it is the fully collapsed reference.
+    """Decode expression from perturbation and covariates alone, ``x_hat = dec([p; c])``.
+
+    With covariates only, it predicts the same cell for every perturbation of a state: the reference for a fully
+    collapsed model, whose rank metrics are 0.5.
 
     Parameters
     ----------
     context
         Names of the training data.
     n_layers, encoder_width, dropout
-        Of the decoder.
+        Number of blocks, hidden width and dropout rate of the decoder.
     use_covariates, use_perturbations
-        What it sees.
+        Whether the decoder sees the covariates, and whether it sees the perturbations.
     softplus_output
-        Whether predictions are made positive.
+        Whether a softplus makes the predictions positive.
     lr, wd
-        Of Adam.
+        Learning rate and weight decay of the Adam optimizer.
 
     Raises
     ------
     PerturbenchError
-        If it would see nothing: neither input is used, or only covariates and the data has none.
+        If the decoder has no input: neither is used, or only covariates are and the data has none.
     """
 
     allows_cuda_graphs = True
@@ -58,13 +61,13 @@ class DecoderOnly(PerturbationModel):
         n_input = use_covariates * self.n_covariates + use_perturbations * self.n_perturbations
         if n_input == 0:
             raise PerturbenchError(
-                f"decoder_only would see nothing: use_covariates={use_covariates} with {self.n_covariates} covariate "
-                f"levels, use_perturbations={use_perturbations}; use at least one that the data has."
+                f"decoder_only would have no input: use_covariates={use_covariates} with {self.n_covariates} covariate "
+                f"levels, use_perturbations={use_perturbations}; enable at least one input that the data has."
             )
         self.decoder = MLP(n_input, encoder_width, self.n_genes, n_layers, dropout)
 
     def predict(self, batch: Batch) -> torch.Tensor:
-        """Return the decoded perturbation and covariates."""
+        """Return the expression decoded from perturbations and covariates, ``(n_cells, n_genes)``."""
         inputs = []
         if self.use_covariates:
             inputs.append(self.covariate_matrix(batch))

@@ -16,23 +16,28 @@ if TYPE_CHECKING:
 
 
 class LatentAdditive(PerturbationModel):
-    """Cell and perturbation meet by addition in a latent space: ``softplus(dec(enc_x(x0, c) + enc_p(p), c))``.
+    """Add the latent vectors of control cell and perturbation, then decode the sum.
+
+    The prediction is ``softplus(dec(enc_x(x0, c) + enc_p(p), c))`` for the control cell ``x0``, the perturbation ``p``
+    and the covariates ``c``.
 
     Parameters
     ----------
     context
         Names of the training data.
-    n_layers, encoder_width, latent_dim, dropout
-        Of the encoders and the decoder.
+    n_layers, encoder_width, dropout
+        Number of blocks, hidden width and dropout rate of the encoders and of the decoder.
+    latent_dim
+        Width of the latent vectors.
     inject_covariates_encoder, inject_covariates_decoder
-        Whether covariates enter the cell's encoder, and the decoder.
+        Whether the cell encoder sees the covariates, and whether the decoder does.
     sparse_additive_mechanism
-        Whether a mask that depends on the perturbation, drawn in training and averaged in prediction, multiplies
-        ``enc_p(p)``.
+        Whether to multiply ``enc_p(p)`` by a mask that depends on the perturbation. The mask is drawn in training; at
+        prediction its mean is used.
     use_embeddings
-        Whether the control cell's embedding stands for its expression.
+        Whether the cell encoder sees the control cell's embedding instead of its expression.
     lr, wd
-        Of Adam.
+        Learning rate and weight decay of the Adam optimizer.
     """
 
     allows_cuda_graphs = True
@@ -66,17 +71,17 @@ class LatentAdditive(PerturbationModel):
         self.decoder = MLP(latent_dim + in_decoder, encoder_width, self.n_genes, *shape)
 
     def predict(self, batch: Batch) -> torch.Tensor:
-        """Return the decoded sum of the control cell's and the perturbation's embeddings."""
+        """Return the expression decoded from the sum of both latent vectors, ``(n_cells, n_genes)``."""
         cell, covariates = batch.matched_controls(self.use_embeddings), self.covariate_matrix(batch)
         if self.inject_covariates_encoder:
             cell = torch.cat([cell, covariates], dim=1)
-        latent = self.cell_encoder(cell) + self._perturbation(batch.perturbations)
+        latent = self.cell_encoder(cell) + self._encode_perturbations(batch.perturbations)
         if self.inject_covariates_decoder:
             latent = torch.cat([latent, covariates], dim=1)
         return F.softplus(self.decoder(latent))
 
-    def _perturbation(self, perturbations: torch.Tensor) -> torch.Tensor:
-        """Return the embedding of each cell's perturbation, ``(n_cells, latent_dim)``."""
+    def _encode_perturbations(self, perturbations: torch.Tensor) -> torch.Tensor:
+        """Return the latent vector of each cell's perturbation, after its mask if any, ``(n_cells, latent_dim)``."""
         embedding = self.perturbation_encoder(perturbations)
         if self.mask_encoder is None:
             return embedding

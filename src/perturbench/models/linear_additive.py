@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 
 class LinearAdditive(PerturbationModel):
-    """``softplus(x0 + W [p; c] + b)``: an effect per perturbation and gene, added to the control cell.
+    """Add one learned effect per perturbation and gene to the control cell: ``softplus(x0 + W [p; c] + b)``.
 
     Parameters
     ----------
     context
         Names of the training data.
     inject_covariates
-        Whether covariates have an effect of their own.
+        Whether each level of a covariate has a learned effect too.
     lr, wd
-        Of Adam.
+        Learning rate and weight decay of the Adam optimizer.
     """
 
     allows_cuda_graphs = True
@@ -37,17 +37,20 @@ class LinearAdditive(PerturbationModel):
         self.effect = nn.Linear(n_input, self.n_genes)
 
     def predict(self, batch: Batch) -> torch.Tensor:
-        """Return the controls plus the effects, positive."""
+        """Return the control cells plus the effects, made positive, ``(n_cells, n_genes)``."""
         inputs = [batch.perturbations]
         if self.inject_covariates:
             inputs.append(self.covariate_matrix(batch))
         return F.softplus(batch.matched_controls() + self._effects(torch.cat(inputs, dim=1), batch.groups))
 
     def _effects(self, inputs: torch.Tensor, groups: torch.Tensor | None) -> torch.Tensor:
-        """Return the effect of each row; once per group where rows of a group are the same, as in counterfactuals."""
+        """Return the effect of each row of ``inputs``, ``(n_cells, n_genes)``.
+
+        In a counterfactual batch all rows of a group are the same, so the effect is computed once per group.
+        """
         if groups is None:
             return self.effect(inputs)
-        distinct, row_of = torch.unique(groups, return_inverse=True)
-        rows = inputs.new_empty(len(distinct), inputs.shape[1])
-        rows[row_of] = inputs
-        return self.effect(rows)[row_of]
+        distinct, group_of_row = torch.unique(groups, return_inverse=True)
+        group_inputs = inputs.new_empty(len(distinct), inputs.shape[1])
+        group_inputs[group_of_row] = inputs
+        return self.effect(group_inputs)[group_of_row]

@@ -1,4 +1,4 @@
-"""The baseline to beat: every perturbation does what perturbations do on average."""
+"""The mean response, the baseline to beat: every perturbation has the average effect."""
 
 from __future__ import annotations
 
@@ -14,14 +14,18 @@ if TYPE_CHECKING:
 
 
 class MeanResponse(ClosedFormModel):
-    """Control + the mean over training perturbations of (pseudobulk - control) in the cell's state."""
+    """Add the mean effect of the training perturbations in the cell's state to the control cell.
 
+    The effect of a perturbation is its pseudobulk minus the pseudobulk of the controls, in log space.
+    """
+
+    #: Mean effect of each state, ``(n_states, n_genes)``.
     shift: torch.Tensor
 
     def fit_pseudobulk(self, pseudobulk: Pseudobulk) -> None:
-        """Store the mean effect of each state; a state without a perturbation gets the mean over states."""
-        self.learn(shift=pseudobulk.mean_response(self.states))
+        """Store the mean effect of each state; a state without perturbed cells gets the mean over states."""
+        self.store_buffers(shift=pseudobulk.mean_response(self.states))
 
     def effect(self, batch: Batch) -> torch.Tensor:
-        """Return the mean effect of the cells' states."""
+        """Return the mean effect of each cell's state, ``(n_cells, n_genes)``."""
         return self.shift[self.state_codes(batch)]

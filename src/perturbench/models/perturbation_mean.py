@@ -1,4 +1,4 @@
-"""A perturbation does in one state what it does in the others."""
+"""The perturbation mean baseline: a perturbation has the same effect in every state."""
 
 from __future__ import annotations
 
@@ -16,28 +16,36 @@ if TYPE_CHECKING:
 
 
 class PerturbationMean(ClosedFormModel):
-    """Control + the effect of the same perturbation, mean over the states that have it in training.
+    """Add the mean effect of the same perturbation, over the states that have it in training, to the control cell.
 
-    A perturbation that training does not have, such as a held-out combination, gets the mean response of the state.
+    A perturbation that the training data does not have, such as a held-out combination, gets the mean response of the
+    state.
     """
 
+    #: Multi-hot code of each training perturbation, ``(n_conditions, n_perturbations)``.
     conditions: torch.Tensor
+    #: Mean effect of each training perturbation, ``(n_conditions, n_genes)``.
     effects: torch.Tensor
+    #: Mean response of each state, ``(n_states, n_genes)``.
     shift: torch.Tensor
 
     def fit_pseudobulk(self, pseudobulk: Pseudobulk) -> None:
-        """Store the multi-hot code and the mean effect of each training perturbation."""
+        """Store code and mean effect of each training perturbation, and the mean response of each state."""
         effects = pseudobulk.mean_effects()
-        self.learn(
+        self.store_buffers(
             conditions=multi_hot(list(effects), self.training_record),  # type: ignore[arg-type]
             effects=np.array(list(effects.values())),
             shift=pseudobulk.mean_response(self.states),
         )
 
     def effect(self, batch: Batch) -> torch.Tensor:
-        """Return the effect of the training perturbation with the same code, if there is one."""
-        shared = batch.perturbations @ self.conditions.T
-        same = (shared == batch.perturbations.sum(dim=1, keepdim=True)) & (shared == self.conditions.sum(dim=1))
+        """Return the mean effect of each cell's perturbation, ``(n_cells, n_genes)``.
+
+        A perturbation that the training data does not have gets the mean response of the cell's state.
+        """
+        # Two multi-hot codes are equal if they share as many ones as each of them has.
+        n_shared = batch.perturbations @ self.conditions.T
+        same = (n_shared == batch.perturbations.sum(dim=1, keepdim=True)) & (n_shared == self.conditions.sum(dim=1))
         known = same.any(dim=1, keepdim=True)
         position = same.to(torch.uint8).argmax(dim=1)
         return torch.where(known, self.effects[position], self.shift[self.state_codes(batch)])

@@ -10,7 +10,7 @@ import torch
 from perturbench.models.base import loss_terms, stacked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     import lightning as L
 
@@ -57,7 +57,7 @@ class PreparedSteps:
 
     def __init__(self, model: PerturbationModel, *, compiled: bool, graphs: bool) -> None:
         self._model, self._compiled, self._graphs = model, compiled, graphs
-        self._losses: dict[Any, Callable[[Batch], Losses]] = {}
+        self._losses: dict[Any, Callable[[Batch], Losses] | None] = {}
         self._n_steps: dict[Any, int] = {}
         self._captured: dict[Any, _Graph] = {}
 
@@ -79,30 +79,45 @@ class PreparedSteps:
                     type(self._model).__name__,
                     str(error).splitlines()[0],
                 )
-        optimizer.zero_grad()
-        terms = self._terms(loss, batch)
-        self._model.manual_backward(terms["loss"])
-        return stacked(terms)
+        return self._step(optimizer, loss, batch)
+
+    def _step(self, optimizer: Any, loss: Callable[[Batch], Losses], batch: Batch) -> tuple[tuple[str, ...], Any]:
+        prepared = self._prepared(loss)
+        if prepared is loss:
+            return _gradients(self._model, optimizer, loss, batch)
+        devices = [batch.perturbations.device] if batch.perturbations.is_cuda else []
+        states = torch.get_rng_state(), [torch.cuda.get_rng_state(device) for device in devices]
+        try:
+            return _gradients(self._model, optimizer, prepared, batch)
+        except Exception as error:  # noqa: BLE001  a compiler may raise anything, and the loss itself may be fine
+            torch.set_rng_state(states[0])  # the attempt may have drawn some
+            for device, state in zip(devices, states[1], strict=True):
+                torch.cuda.set_rng_state(state, device)
+            step = _gradients(self._model, optimizer, loss, batch)
+            self._losses[getattr(loss, "__func__", loss)] = None
+            logger.warning("%s cannot be compiled and runs without: %s", _name_of(loss), str(error).splitlines()[0])
+            return step
 
     def _prepared(self, loss: Callable[[Batch], Losses]) -> Callable[[Batch], Losses]:
-        """Return a loss compiled, if it is to be; compiled once for all steps."""
+        """Return the loss, compiled if it is to be and can be; each is compiled once."""
         function = getattr(loss, "__func__", loss)
         if function not in self._losses:
-            self._losses[function] = torch.compile(loss, dynamic=False) if self._compiled else loss
-        return self._losses[function]
+            self._losses[function] = torch.compile(loss, dynamic=False) if self._compiled else None
+        return self._losses[function] or loss
 
-    def _terms(self, loss: Callable[[Batch], Losses], batch: Batch) -> Mapping[str, torch.Tensor]:
-        try:
-            return loss_terms(self._prepared(loss)(batch))
-        except Exception as error:
-            if not self._compiled:
-                raise
-            terms = loss_terms(loss(batch))
-            self._compiled, self._losses = False, {}
-            logger.warning(
-                "%s cannot be compiled and trains without: %s", type(self._model).__name__, str(error).splitlines()[0]
-            )
-            return terms
+
+def _gradients(
+    model: PerturbationModel, optimizer: Any, loss: Callable[[Batch], Losses], batch: Batch
+) -> tuple[tuple[str, ...], torch.Tensor]:
+    optimizer.zero_grad()
+    terms = loss_terms(loss(batch))
+    model.manual_backward(terms["loss"])
+    return stacked(terms)
+
+
+def _name_of(loss: Callable[[Batch], Losses]) -> str:
+    owner, name = getattr(loss, "__self__", None), getattr(loss, "__name__", "the loss")
+    return name if owner is None else f"{type(owner).__name__}.{name}"
 
 
 class _Graph:

@@ -27,7 +27,8 @@ def plot_training(losses: Mapping[str, Mapping[str, pd.DataFrame]]) -> go.Figure
     Parameters
     ----------
     losses
-        Losses of each model and seed: ``epoch``, ``train_loss``, ``val_loss``.
+        ``train_<term>`` and ``val_<term>``; terms are hidden until they are clicked in the legend.
+        ``train_<term>`` and ``val_<term>``. Terms are hidden until they are clicked in the legend.
     """
     if not losses:
         return theme.empty_figure("No model here is trained in epochs.")
@@ -41,6 +42,8 @@ def plot_training(losses: Mapping[str, Mapping[str, pd.DataFrame]]) -> go.Figure
         for seed, table in seeds.items():
             for name, (label, colour) in _LINES.items():
                 _add_line(figure, table, name, label, colour, seed, theme.place(position, columns))
+            for name in table.columns.drop(["epoch", *_LINES]):
+                _add_term(figure, table, name, seed, theme.place(position, columns))
     return figure.update_xaxes(title={"text": "epoch", "standoff": 4}, rangemode="tozero")
 
 
@@ -78,3 +81,23 @@ def _add_line(
             ),
             **where,
         )
+
+
+def _add_term(figure: go.Figure, table: pd.DataFrame, name: str, seed: str, where: dict[str, int]) -> None:
+    """Draw one term of a loss, hidden at first: terms differ by orders of magnitude."""
+    part, term = name.split("_", 1)
+    label, colour = f"{term.replace('_', ' ')} ({_LINES[f'{part}_loss'][0]})", _LINES[f"{part}_loss"][1]
+    thinned = table.iloc[:: -(-len(table) // MAX_EPOCHS)]
+    figure.add_trace(
+        go.Scatter(
+            x=thinned["epoch"],
+            y=thinned[name].to_numpy(dtype=np.float32),
+            line={"color": colour, "width": 1, "dash": "dot"},
+            name=label,
+            legendgroup=label,
+            showlegend=label not in {trace.name for trace in figure.data},
+            visible="legendonly",
+            hovertemplate=f"{label}, {seed}, epoch %{{x}}: %{{y:.4g}}<extra></extra>",
+        ),
+        **where,
+    )

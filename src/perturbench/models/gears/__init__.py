@@ -1,1 +1,1 @@
-"""GEARS: its graphs, its network, and the model around them."""
+"""GEARS: its graphs, its network, and the model that trains them."""

@@ -1,4 +1,4 @@
-"""Layers that models share."""
+"""Layers, distributions and losses that several models use."""
 
 from perturbench.models.nn.gaussian import Gaussian, GaussianEncoder, squared_error
 from perturbench.models.nn.mask import bernoulli_kl, sample_mask

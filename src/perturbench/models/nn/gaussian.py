@@ -1,4 +1,4 @@
-"""Gaussian latent variables and the loss of an isotropic Gaussian decoder."""
+"""Gaussian latent variables, and the loss of a decoder with isotropic Gaussian noise."""
 
 from __future__ import annotations
 
@@ -11,34 +11,41 @@ from perturbench.models.nn.mlp import MLP
 
 
 class Gaussian(NamedTuple):
-    """A diagonal Gaussian for each row, ``(n_rows, n_latent)`` each."""
+    """One diagonal Gaussian per row.
+
+    Attributes
+    ----------
+    mean, log_variance
+        Mean and logarithm of the variance, ``(n_rows, n_latent)`` each.
+    """
 
     mean: torch.Tensor
     log_variance: torch.Tensor
 
     def sample(self) -> torch.Tensor:
-        """Draw once per row, with gradients to mean and variance (Kingma & Welling 2014)."""
+        """Draw one sample per row, ``(n_rows, n_latent)``."""
+        # The noise is drawn apart from the parameters, so that gradients reach both (Kingma & Welling 2014).
         return self.mean + torch.randn_like(self.mean) * torch.exp(0.5 * self.log_variance)
 
     def draw(self, random: bool) -> torch.Tensor:
-        """Return a sample, or the mean."""
+        """Return a sample if ``random``, otherwise the mean, ``(n_rows, n_latent)``."""
         return self.sample() if random else self.mean
 
     def kl(self) -> torch.Tensor:
-        """Return the KL divergence from N(0, 1) of each row, summed over dimensions, ``(n_rows,)``."""
+        """Return the KL divergence of each row from N(0, 1), summed over the latent dimensions, ``(n_rows,)``."""
         terms = self.mean.square() + self.log_variance.exp() - 1 - self.log_variance
         return 0.5 * terms.sum(dim=1)
 
 
 class GaussianEncoder(nn.Module):
-    """A network whose output is a Gaussian: an MLP to the hidden width, then a linear head each for its parameters.
+    """A network that returns a Gaussian: an MLP, then one linear head for the mean and one for the log variance.
 
     Parameters
     ----------
     n_input, n_hidden, n_latent
-        Widths.
+        Width of the input, of the hidden layers and of the Gaussian.
     n_layers, dropout, elementwise_affine
-        As in :class:`MLP`.
+        Number of blocks, dropout rate and learned scale and shift of the layer norms, as in :class:`MLP`.
     """
 
     def __init__(
@@ -56,11 +63,14 @@ class GaussianEncoder(nn.Module):
         self.log_variance = nn.Linear(n_hidden, n_latent)
 
     def forward(self, inputs: torch.Tensor) -> Gaussian:
-        """Return the Gaussian of each row of ``inputs``, ``(n_rows, n_input)``."""
+        """Return one Gaussian per row of ``inputs``, ``(n_rows, n_input)``."""
         hidden = self.body(inputs)
         return Gaussian(self.mean(hidden), self.log_variance(hidden))
 
 
 def squared_error(predicted: torch.Tensor, observed: torch.Tensor) -> torch.Tensor:
-    """Return the squared error summed over genes, mean over cells: an isotropic Gaussian's loss, a scalar."""
+    """Return the squared error, summed over genes and averaged over cells, a scalar.
+
+    Up to a constant it is the negative log likelihood of isotropic Gaussian noise with variance 1/2.
+    """
     return (predicted - observed).square().sum(dim=1).mean()

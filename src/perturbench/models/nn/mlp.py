@@ -1,4 +1,4 @@
-"""The multi-layer perceptron every network model is made of."""
+"""The multi-layer perceptron that all networks are built from."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from torch import nn
 
 
 class MLP(nn.Sequential):
-    """Blocks of Linear, LayerNorm, ReLU and Dropout, then a Linear.
+    """Blocks of Linear, LayerNorm, ReLU and Dropout, followed by a Linear layer.
 
     Parameters
     ----------
     n_input, n_hidden, n_output
-        Widths.
+        Width of the input, of the hidden layers and of the output.
     n_layers
-        Blocks: one from input to hidden width, the others hidden to hidden.
+        Number of blocks; the first maps the input to the hidden width, the others keep the hidden width.
     dropout
-        Dropout rate of each block; ``None`` or 0 for none.
+        Dropout rate of each block; ``None`` or 0 for no dropout.
     elementwise_affine
-        Whether LayerNorm learns a scale and shift.
+        Whether the layer norms learn a scale and a shift.
 
     Raises
     ------
@@ -35,7 +35,7 @@ class MLP(nn.Sequential):
         elementwise_affine: bool = False,
     ) -> None:
         if n_layers < 1:
-            raise ValueError(f"n_layers is {n_layers}; an MLP has at least 1 block.")
+            raise ValueError(f"n_layers is {n_layers}; an MLP needs at least 1 block.")
         layers: list[nn.Module] = []
         for width in [n_input] + [n_hidden] * (n_layers - 1):
             layers += [
