@@ -7,7 +7,7 @@ from collections import Counter
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from perturbench.config.loader import NotPublishedError
+from perturbench.config.selection import NotPublishedError
 from perturbench.errors import PerturbenchError
 from perturbench.grid.processes import execute, failure_of
 from perturbench.grid.progress import DONE, FAILED, UP_TO_DATE

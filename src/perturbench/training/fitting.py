@@ -23,6 +23,7 @@ from perturbench.provenance import KEY, Stamp
 from perturbench.training.callbacks import LOSSES, LogLosses, RecordLosses, SeedEpochs
 from perturbench.training.checkpoints import read_checkpoint
 from perturbench.training.saving import CheckpointWriter, KeepBest, SaveLatest
+from perturbench.training.settings import TrainingSettings
 from perturbench.training.steps import prepare_steps
 from perturbench.training.trainer import explain_device_errors, fast_arithmetic, quiet_lightning
 
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
     from perturbench.data.loading.datamodule import PerturbationDataModule
     from perturbench.models.base import PerturbationModel
-    from perturbench.training.steps import Compile
 
 _log = logging.getLogger(__name__)
 
@@ -42,43 +42,25 @@ _log = logging.getLogger(__name__)
 def fit(
     model: PerturbationModel,
     datamodule: PerturbationDataModule,
+    settings: TrainingSettings | None = None,
     *,
     seed: int = 0,
-    max_epochs: int = 500,
-    min_epochs: int = 5,
-    patience: int = 50,
-    accelerator: str = "auto",
-    devices: int | str = 1,
-    strategy: str = "auto",
-    precision: str = "32-true",
-    gradient_clip_val: float | None = None,
-    compile: Compile = "auto",
-    log_every_n_epochs: int = 10,
     logger: Logger | bool = False,
     callbacks: Sequence[Callback] = (),
     resume_dir: str | Path | None = None,
     stamp: Stamp | None = None,
+    **changes: Any,
 ) -> dict[str, Any]:
     """Train a model and return its best checkpoint.
 
     Parameters
     ----------
     model, datamodule
-        What to train, on what.
+        The model to train, and its data.
+    settings
+        How it is trained; the defaults of :class:`TrainingSettings` if not given.
     seed
-        Of the trainer's random numbers; the model's initial weights were drawn when it was built.
-    max_epochs, min_epochs, patience
-        Stop after ``patience`` epochs without a better ``val_loss``.
-    accelerator, devices, precision, gradient_clip_val
-        As in ``lightning.Trainer``.
-    strategy
-        How several devices share the training, as in ``lightning.Trainer``; each takes other batches of the same size.
-        ``auto`` is ``ddp_spawn`` for several devices. A model with weights that some batches do not train (CPA) needs
-        ``ddp_spawn_find_unused_parameters_true``.
-    compile
-        Whether steps are compiled, see :func:`perturbench.training.steps.prepare_steps`.
-    log_every_n_epochs
-        How often a line is logged where there is no terminal for a progress bar.
+        Seed of the trainer's random numbers; the model's initial weights were drawn when it was built.
     logger, callbacks
         More for the trainer.
     resume_dir
@@ -86,6 +68,8 @@ def fit(
         ``stamp`` has no differences. The folder is removed at the end.
     stamp
         The record of everything that the result depends on.
+    **changes
+        Fields of :class:`TrainingSettings` that differ from ``settings``: ``fit(model, datamodule, max_epochs=20)``.
 
     Returns
     -------
@@ -95,11 +79,13 @@ def fit(
     Raises
     ------
     PerturbenchError
-        If the loss was never finite, or a strategy would run the whole command once per device.
+        If a setting is unknown or out of range, the loss was never finite, or a strategy would run the whole command
+        once per device.
     """
+    settings = TrainingSettings.override(settings, changes)
     interactive = sys.stderr.isatty()
-    model.gradient_clip_val = gradient_clip_val
-    if compile is True or (compile == "auto" and _is_cuda(accelerator)):
+    model.gradient_clip_val = settings.gradient_clip_val
+    if settings.compile is True or (settings.compile == "auto" and _is_cuda(settings.accelerator)):
         model.step_by_itself()
     model.training_record["training_pairs"] = [[*state, name] for state, name in datamodule.pairs("train")]
     with nullcontext(resume_dir) if resume_dir else tempfile.TemporaryDirectory() as folder:
@@ -108,21 +94,21 @@ def fit(
         best, losses, writer = KeepBest(folder), RecordLosses(), CheckpointWriter()
         own: list[Callback] = [best]
         if not model.closed_form:
-            own += [EarlyStopping("val_loss", patience=patience), losses, SeedEpochs(seed)]
+            own += [EarlyStopping("val_loss", patience=settings.patience), losses, SeedEpochs(seed)]
             own += [SaveLatest(folder, writer)]
-            own += [] if interactive else [LogLosses(log_every_n_epochs)]
+            own += [] if interactive else [LogLosses(settings.log_every_n_epochs)]
         L.seed_everything(seed, workers=True, verbose=False)
-        with quiet_lightning(), fast_arithmetic(), explain_device_errors(accelerator):
+        with quiet_lightning(), fast_arithmetic(), explain_device_errors(settings.accelerator):
             trainer = L.Trainer(
-                accelerator=accelerator,
-                devices=1 if model.closed_form else devices,
-                strategy="auto" if model.closed_form else _strategy(strategy, devices),
+                accelerator=settings.accelerator,
+                devices=1 if model.closed_form else settings.devices,
+                strategy="auto" if model.closed_form else _strategy(settings.strategy, settings.devices),
                 use_distributed_sampler=False,
-                precision=precision,  # type: ignore[arg-type]
-                max_epochs=1 if model.closed_form else max_epochs,
-                min_epochs=None if model.closed_form else min(min_epochs, max_epochs),
+                precision=settings.precision,  # type: ignore[arg-type]
+                max_epochs=1 if model.closed_form else settings.max_epochs,
+                min_epochs=None if model.closed_form else min(settings.min_epochs, settings.max_epochs),
                 limit_train_batches=1 if model.closed_form else None,
-                gradient_clip_val=gradient_clip_val if model.automatic_optimization else None,
+                gradient_clip_val=settings.gradient_clip_val if model.automatic_optimization else None,
                 callbacks=[*own, *callbacks],
                 logger=logger,
                 deterministic="warn",
@@ -133,7 +119,7 @@ def fit(
                 plugins=[AsyncCheckpointIO(writer)],
                 log_every_n_steps=1,
             )
-            prepare_steps(model, trainer, compile)
+            prepare_steps(model, trainer, settings.compile)
             _fit_interruptibly(trainer, model, datamodule, last)
         checkpoint = best.best()
         if not math.isfinite(checkpoint["perturbench_model"]["val_loss"]):
