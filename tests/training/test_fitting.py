@@ -122,7 +122,7 @@ def test_training_may_be_interrupted_twice(module, tmp_path):
 
 @pytest.mark.usefixtures("save_every_epoch")
 @pytest.mark.parametrize("at", [0, 2])
-def test_training_with_another_fingerprint_starts_over(module, tmp_path, at):
+def test_training_with_another_stamp_starts_over(module, tmp_path, at):
     interrupt(module, tmp_path / "unfinished", at=at)
     again = Stop()
     run(module, tmp_path / "unfinished", again, task="b")
