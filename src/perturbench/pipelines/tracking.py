@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _BATCH = 100  # most parameters that MLflow takes at once
 #: Mappings whose keys are the user's values, such as renamed drugs or names of files: no names for MLflow.
-_FREE_MAPPINGS = (".rename", ".published", ".perturbations_per_state")
+_FREE_MAPPINGS = (".rename_perturbations", ".published", ".perturbations_per_state")
 
 
 class TrackingConfig(Parameters):

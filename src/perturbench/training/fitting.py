@@ -20,9 +20,10 @@ from lightning.pytorch.plugins.io import AsyncCheckpointIO
 
 from perturbench.errors import PerturbenchError
 from perturbench.provenance import KEY, Stamp
+from perturbench.training.best_checkpoint import KeepBest
 from perturbench.training.callbacks import LOSSES, LogLosses, RecordLosses, SeedEpochs
 from perturbench.training.checkpoints import read_checkpoint
-from perturbench.training.saving import CheckpointWriter, KeepBest, SaveLatest
+from perturbench.training.saving import CheckpointWriter, SaveLatest
 from perturbench.training.settings import TrainingSettings
 from perturbench.training.steps import prepare_steps
 from perturbench.training.trainer import explain_device_errors, fast_arithmetic, quiet_lightning
@@ -83,7 +84,6 @@ def fit(
         once per device.
     """
     settings = TrainingSettings.override(settings, changes)
-    interactive = sys.stderr.isatty()
     model.gradient_clip_val = settings.gradient_clip_val
     if settings.compile is True or (settings.compile == "auto" and _is_cuda(settings.accelerator)):
         model.step_by_itself()
@@ -91,34 +91,13 @@ def fit(
     with nullcontext(resume_dir) if resume_dir else tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         last = _prepare_resume(folder, stamp or Stamp.make())
-        best, losses, writer = KeepBest(folder), RecordLosses(), CheckpointWriter()
-        own: list[Callback] = [best]
-        if not model.closed_form:
-            own += [EarlyStopping("val_loss", patience=settings.patience), losses, SeedEpochs(seed)]
-            own += [SaveLatest(folder, writer)]
-            own += [] if interactive else [LogLosses(settings.log_every_n_epochs)]
+        best, losses = KeepBest(folder), RecordLosses()
         L.seed_everything(seed, workers=True, verbose=False)
         with quiet_lightning(), fast_arithmetic(), explain_device_errors(settings.accelerator):
-            trainer = L.Trainer(
-                accelerator=settings.accelerator,
-                devices=1 if model.closed_form else settings.devices,
-                strategy="auto" if model.closed_form else _strategy(settings.strategy, settings.devices),
-                use_distributed_sampler=False,
-                precision=settings.precision,  # type: ignore[arg-type]
-                max_epochs=1 if model.closed_form else settings.max_epochs,
-                min_epochs=None if model.closed_form else min(settings.min_epochs, settings.max_epochs),
-                limit_train_batches=1 if model.closed_form else None,
-                gradient_clip_val=settings.gradient_clip_val if model.automatic_optimization else None,
-                callbacks=[*own, *callbacks],
-                logger=logger,
-                deterministic="warn",
-                enable_progress_bar=interactive,
-                enable_model_summary=False,
-                num_sanity_val_steps=0,
-                enable_checkpointing=not model.closed_form,
-                plugins=[AsyncCheckpointIO(writer)],
-                log_every_n_steps=1,
-            )
+            if model.closed_form:
+                trainer = _closed_form_trainer(settings, [best, *callbacks], logger)
+            else:
+                trainer = _trainer(model, settings, folder, [best, losses, SeedEpochs(seed), *callbacks], logger)
             prepare_steps(model, trainer, settings.compile)
             _fit_interruptibly(trainer, model, datamodule, last)
         checkpoint = best.best()
@@ -129,6 +108,60 @@ def fit(
             )
         shutil.rmtree(folder, ignore_errors=True)
     return {**checkpoint, LOSSES: losses.table}
+
+
+def _trainer(
+    model: PerturbationModel,
+    settings: TrainingSettings,
+    folder: Path,
+    callbacks: Sequence[Callback],
+    logger: Logger | bool,
+) -> L.Trainer:
+    """Return a trainer that stops early, and saves the state of the training in the folder."""
+    interactive, writer = sys.stderr.isatty(), CheckpointWriter()
+    stop_early = EarlyStopping("val_loss", patience=settings.patience)
+    lines = [] if interactive else [LogLosses(settings.log_every_n_epochs)]
+    return L.Trainer(
+        accelerator=settings.accelerator,
+        devices=settings.devices,
+        strategy=_strategy(settings.strategy, settings.devices),
+        use_distributed_sampler=False,
+        precision=settings.precision,  # type: ignore[arg-type]
+        max_epochs=settings.max_epochs,
+        min_epochs=min(settings.min_epochs, settings.max_epochs),
+        gradient_clip_val=settings.gradient_clip_val if model.automatic_optimization else None,
+        callbacks=[
+            EarlyStopping("val_loss", patience=settings.patience),
+            *callbacks,
+            SaveLatest(folder, writer),
+            *lines,
+        ],
+        plugins=[AsyncCheckpointIO(writer)],
+        logger=logger,
+        deterministic="warn",
+        enable_progress_bar=interactive,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
+
+
+def _closed_form_trainer(settings: TrainingSettings, callbacks: Sequence[Callback], logger: Logger | bool) -> L.Trainer:
+    """Return a trainer that takes no step: the model is computed when the training starts."""
+    return L.Trainer(
+        accelerator=settings.accelerator,
+        devices=1,
+        precision=settings.precision,  # type: ignore[arg-type]
+        max_epochs=1,
+        limit_train_batches=1,
+        callbacks=list(callbacks),
+        logger=logger,
+        deterministic="warn",
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+    )
 
 
 def _is_cuda(accelerator: str) -> bool:

@@ -80,7 +80,7 @@ class CardConfig(Parameters):
 
 
 #: Fields of :class:`DataConfig` that describe how a file is laid out.
-_LAYOUT_FIELDS = ("perturbation_key", "control", "counts_layer", "rename", "curation")
+_LAYOUT_FIELDS = ("perturbation_key", "control", "counts_layer", "rename_perturbations", "curation")
 
 
 class DataConfig(Parameters):
@@ -98,7 +98,7 @@ class DataConfig(Parameters):
     delimiter: str | None = "+"
     counts_layer: str | None = None
     embedding_key: str | None = None
-    rename: dict[str, str] = Field(default={})
+    rename_perturbations: dict[str, str] = Field(default={})
     layout: str | None = None
     curation: tuple[dict[str, dict[str, Any]], ...] = ()
     min_controls: int = Field(default=1, ge=1)
@@ -141,7 +141,7 @@ class DataConfig(Parameters):
             self.perturbation_key,
             self.control,
             self.counts_layer,
-            self.rename,
+            self.rename_perturbations,
             self.curation,
         )
         return [configured] if described and self.layout is None else [*known_layouts(self.dataset), configured]
