@@ -1,7 +1,7 @@
 """Run processes, one after another or several at a time, each with a log file of its own.
 
-``concurrent.futures`` and ``subprocess`` do the work. Ours are the log file of each process, and that processes end when
-the grid is stopped or killed, which neither they nor joblib do.
+``concurrent.futures`` and ``subprocess`` do the work. Ours are the log file of each process, and that processes end
+when the grid is stopped or killed, which neither they nor joblib do.
 """
 
 from __future__ import annotations

@@ -130,12 +130,7 @@ def _trainer(
         max_epochs=settings.max_epochs,
         min_epochs=min(settings.min_epochs, settings.max_epochs),
         gradient_clip_val=settings.gradient_clip_val if model.automatic_optimization else None,
-        callbacks=[
-            EarlyStopping("val_loss", patience=settings.patience),
-            *callbacks,
-            SaveLatest(folder, writer),
-            *lines,
-        ],
+        callbacks=[stop_early, *callbacks, SaveLatest(folder, writer), *lines],
         plugins=[AsyncCheckpointIO(writer)],
         logger=logger,
         deterministic="warn",

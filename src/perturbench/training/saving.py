@@ -43,7 +43,7 @@ class CheckpointWriter(TorchCheckpointIO):
         """Write a checkpoint aside and rename it, so that a kill leaves the old one or the new one."""
         start, self.busy = time.monotonic(), True
         try:
-            with _own_stream(), atomic_path(Path(path)) as file:
+            with _own_stream(), atomic_path(path) as file:
                 torch.save(checkpoint, file)
         finally:
             self.busy, self.seconds = False, time.monotonic() - start
