@@ -137,6 +137,7 @@ def _trainer(
         enable_progress_bar=interactive,
         enable_model_summary=False,
         num_sanity_val_steps=0,
+        log_every_n_steps=1,  # Lightning warns of epochs with fewer steps than this
     )
 
 
