@@ -223,7 +223,7 @@ def by_hand(model, batch, precision):
     """Return a function that trains the model with its own losses, without the trainer, and how many it has."""
     import torch
 
-    from perturbench.models.base import loss_terms
+    from perturbench.models.loss_terms import named_terms
 
     configured = model.configure_optimizers()
     configured = configured if isinstance(configured, tuple) else (configured,)
@@ -236,7 +236,7 @@ def by_hand(model, batch, precision):
     def one_step(index):
         which = index % len(losses)
         with torch.autocast(batch.perturbations.device.type, torch.bfloat16, enabled="bf16" in precision):
-            loss = loss_terms(losses[which](batch))["loss"]
+            loss = named_terms(losses[which](batch))["loss"]
         optimizer = optimizers[min(which, 1)]
         optimizer.zero_grad()
         loss.backward()

@@ -1,4 +1,4 @@
-"""The README's model and metric, and a toy task, work without a change of the source tree."""
+"""The README's model and metric and a toy task work as they are; a new splitter parameter is one field."""
 
 import re
 import sys
@@ -7,6 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from kedro.validation.exceptions import ParameterValidationError
+from tests.projects import TINY
 
 from perturbench.data import PerturbationDataModule
 from perturbench.data.splits import SplitRules, split_cells
@@ -74,3 +76,30 @@ def test_class_and_loss_of_the_page_about_models(screen, keys, user_modules):
     checkpoint = fit(Shift(datamodule.context), datamodule, max_epochs=2, accelerator="cpu")
     terms = {f"{part}_{name}" for part in ("train", "val") for name in ("loss", "error", "penalty")}
     assert terms <= set(checkpoint["losses"])
+
+
+def test_toy_splitter_parameter(run, monkeypatch):
+    """A field of the rules is a parameter at once: read from YAML, checked, and handed to the function that splits."""
+    from pydantic import Field
+
+    from perturbench.config.sections import SplitterConfig
+    from perturbench.data import splits
+    from perturbench.pipelines.splitting import nodes
+
+    class Toy(SplitterConfig):
+        toy: int = Field(1, ge=1)
+
+    arrived = []
+
+    def split_cells(obs, keys, method, rules, seed):
+        arrived.append(rules.toy)
+        return split(obs, keys, method, rules, seed)
+
+    split = splits.split_cells
+    monkeypatch.setattr(splits, "split_cells", split_cells)
+    monkeypatch.setattr(nodes, "SplitterConfig", Toy)
+    (run.root / "conf/local/parameters.yml").write_text("splitter: {toy: 3}\n")
+    run("ingestion", "splitting", **TINY)
+    with pytest.raises(ParameterValidationError, match="toy is 0: input should be greater than or equal to 1"):
+        run("splitting", **{**TINY, "splitter": {"toy": 0}})
+    assert arrived == [3]

@@ -21,8 +21,8 @@ from perturbench.config.sections import (
 )
 from perturbench.datasets import AnnDataDataset, CheckpointDataset, ParquetDataset
 from perturbench.errors import PerturbenchError
-from perturbench.pipelines.code import data_code, prediction_code, score_code, training_code
 from perturbench.pipelines.metrics import configured_metrics
+from perturbench.pipelines.stage_code import data_code, prediction_code, score_code, training_code
 from perturbench.pipelines.stamps import (
     current_inputs,
     require_current_checkpoint,
@@ -132,7 +132,7 @@ def test_the_code_of_data_is_known_by_stage():
     assert set(data_code(embeds=False)) == {"curation", "splitter", "preprocessing"}
     assert set(data_code(embeds=True)) == {"curation", "splitter", "preprocessing", "embedding"}
     names = modules_behind(["perturbench.data.splits"], ["perturbench.data"])
-    assert "perturbench.data.splits.holding_out" in names
+    assert "perturbench.data.splits.methods" in names
 
 
 def test_a_users_model_is_known_by_its_file_and_its_neighbours(tmp_path, monkeypatch):

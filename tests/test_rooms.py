@@ -14,6 +14,7 @@ ROOMS = (
     ("errors", "files", "provenance/code", "provenance/fingerprints"),
     ("provenance/stamp",),
     ("provenance",),
+    ("parameters",),
     # The library: no Kedro, no MLflow.
     ("data",),
     ("data/sources", "data/splits", "data/curation", "data/loading"),

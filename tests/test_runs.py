@@ -242,7 +242,7 @@ def test_bad_values_are_told_before_anything_runs(run):
 
 def test_a_typo_in_an_environment_is_told(run):
     (run.root / "conf/test/parameters_extra.yml").write_text("trainr: {max_epochs: 1}\n")
-    with pytest.raises(PerturbenchError, match="unknown parameters in the environment's files: trainr"):
+    with pytest.raises(PerturbenchError, match="unknown parameters in conf/local or the environment: trainr"):
         run(**TINY)
 
 

@@ -77,8 +77,8 @@ class Hyperparameters(Generated):
     def lines(self) -> list[str]:
         """Return the table."""
         given = configuration().of_a_run(model=self.arguments[0])
-        entry = yaml.safe_load((CONF / f"base/parameters/models/{self.arguments[0]}.yml").read_text())
-        published = entry["models"][self.arguments[0]].get("published") or {}
+        file = CONF / f"base/parameters/published/{self.arguments[0]}.yml"
+        published = yaml.safe_load(file.read_text())["published"][self.arguments[0]] if file.is_file() else {}
         rows = [
             (f"`{name}`", f"`{written(value)}`", searched(given["search_space"].get(name)))
             for name, value in given["hparams"].items()

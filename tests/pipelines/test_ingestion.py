@@ -164,7 +164,7 @@ def test_state_with_too_few_controls(config):
         ({"covariate_keys": ["cell_line"]}, "covariate column 'cell_line' is not in obs"),
         ({"control": "NT"}, "no value of 'condition' is 'NT'"),
         ({"counts_layer": "counts"}, "layer 'counts' is not in"),
-        ({"rename": {"Z": "Q"}}, "do not occur: Z"),
+        ({"rename_perturbations": {"Z": "Q"}}, "do not occur: Z"),
     ],
 )
 def test_what_does_not_fit_the_data_is_refused(config, overrides, message):

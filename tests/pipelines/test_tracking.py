@@ -66,7 +66,9 @@ def test_a_run_and_a_search(tracked):
 def test_only_new_scores_are_tracked(tracked, project_copy):
     task = project_copy / "conf/base/parameters/tasks/simulated.yml"
     task.write_text(
-        task.read_text().replace("dataset: simulated\n", "dataset: simulated\n      rename: {P01: 'ENMD (x)'}\n")
+        task.read_text().replace(
+            "dataset: simulated\n", "dataset: simulated\n      rename_perturbations: {P01: 'ENMD (x)'}\n"
+        )
     )
     params = f"--params=task=simulated,model=control,{SIZE}"
     assert len(tracked(params)) == 1, "names that MLflow does not take do not fail a run"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import re
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -52,7 +51,6 @@ def _plain_errors(callback: Any) -> Callable[..., Any]:
         end_with_parent()
         from kedro.io.core import DatasetError
         from kedro.validation.exceptions import ParameterValidationError
-        from pydantic import ValidationError
 
         try:
             return callback(*args, **kwargs)
@@ -62,8 +60,8 @@ def _plain_errors(callback: Any) -> Callable[..., Any]:
             if (cause := _cause_of(error)) is None:
                 raise
             raise click.ClickException(str(cause)) from error
-        except (ParameterValidationError, ValidationError) as error:
-            raise click.ClickException(_without_pydantic_links(str(error))) from error
+        except ParameterValidationError as error:
+            raise click.ClickException(str(error)) from error
 
     return run_plainly
 
@@ -74,11 +72,6 @@ def _cause_of(error: BaseException) -> PerturbenchError | None:
     while cause is not None and not isinstance(cause, PerturbenchError):
         cause = cause.__cause__
     return cause
-
-
-def _without_pydantic_links(message: str) -> str:
-    message = re.sub(r" \[type=\w+, input_value=(.*), input_type=\w+\]", r" (got \1)", message)
-    return re.sub(r"\n *For further information visit \S+", "", message)
 
 
 run = _adapt(_kedro_run)

@@ -1,1 +1,1 @@
-"""Parameters: typed sections, and the loader that layers them."""
+"""Configuration: typed sections of the parameters, and the loader that selects them for a run."""

@@ -4,7 +4,7 @@ from .loading.batches import batch_loader
 from .loading.counterfactual import Counterfactual, CounterfactualWithReference
 from .loading.datamodule import PerturbationDataModule
 from .loading.observed import SingleCellPerturbation, SingleCellPerturbationWithControls
-from .sources.simulation import simulate
+from .sources.simulation import SimulationSettings, simulate
 from .types import Batch, Example
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Groups",
     "Keys",
     "PerturbationDataModule",
+    "SimulationSettings",
     "SingleCellPerturbation",
     "SingleCellPerturbationWithControls",
     "batch_loader",

@@ -7,10 +7,10 @@ from collections import Counter
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from perturbench.config.loader import NotPublishedError
+from perturbench.config.selection import NotPublishedError
 from perturbench.errors import PerturbenchError
 from perturbench.grid.processes import execute, failure_of
-from perturbench.grid.progress import DONE, FAILED, UP_TO_DATE
+from perturbench.grid.progress import DONE, FAILED, UP_TO_DATE, duration
 from perturbench.grid.runs import Run
 
 if TYPE_CHECKING:
@@ -136,9 +136,9 @@ class Benchmark:
     def _judge(self, job: Job, outcome: Outcome) -> tuple[str, str]:
         """Return the final state of a process and its duration; remember why it failed if it did."""
         if outcome.code == 0:
-            return DONE, f"{outcome.seconds:.0f} s"
+            return DONE, duration(outcome.seconds)
         self.failures[job.name] = f"{failure_of(job, outcome)} ({job.shown_log})"
-        return FAILED, f"{outcome.seconds:.0f} s"
+        return FAILED, duration(outcome.seconds)
 
 
 def _runs_of(task: str, runs: Sequence[Run]) -> list[Run]:

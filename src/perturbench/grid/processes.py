@@ -1,4 +1,8 @@
-"""Run processes, one after another or several at a time, each with a log file of its own."""
+"""Run processes, one after another or several at a time, each with a log file of its own.
+
+``concurrent.futures`` and ``subprocess`` do the work. Ours are the log file of each process, and that processes end
+when the grid is stopped or killed, which neither they nor joblib do.
+"""
 
 from __future__ import annotations
 

@@ -85,10 +85,11 @@ class Progress:
 
 
 def _elapsed(running: Mapping[Run, float]) -> str:
-    shown = [f"{run.name} {_minutes(time.time() - since)}" for run, since in list(running.items())[:_SHOWN]]
+    shown = [f"{run.name} {duration(time.time() - since)}" for run, since in list(running.items())[:_SHOWN]]
     return "\n".join(shown + ([f"and {len(running) - _SHOWN} more"] if len(running) > _SHOWN else []))
 
 
-def _minutes(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Return seconds as ``minutes:seconds``."""
     minutes, rest = divmod(int(max(seconds, 0)), 60)
     return f"{minutes}:{rest:02d}"

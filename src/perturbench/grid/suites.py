@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, NonNegativeInt
 
-from perturbench.config.sections import Section
 from perturbench.errors import require_choice
+from perturbench.parameters import Parameters
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-class Suite(Section):
+class Suite(Parameters):
     """The tasks, models and seeds of a grid, and parameters of all its runs in the form of ``--params``."""
 
     tasks: tuple[str, ...] = Field(("demo",), min_length=1)

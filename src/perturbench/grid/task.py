@@ -21,8 +21,8 @@ from perturbench.errors import PerturbenchError
 from perturbench.grid.processes import Job
 from perturbench.grid.runs import Run, needs_training, stale_because
 from perturbench.grid.task_data import known_inputs, record_inputs
-from perturbench.pipelines.code import data_code
 from perturbench.pipelines.metrics import configured_metrics
+from perturbench.pipelines.stage_code import data_code
 from perturbench.pipelines.stamps import data_settings, embedding_name, prediction_stamp, training_stamp
 from perturbench.provenance import Stamp
 

@@ -22,18 +22,17 @@ from perturbench.data.loading.decoding import decode_pairs, obs_of_pairs
 from perturbench.data.loading.examples import encode_example
 from perturbench.data.types import Example
 from perturbench.errors import PerturbenchError
+from perturbench.models.loss_terms import EpochMeans, named_terms, stack_terms
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
 
     from lightning.pytorch.utilities.types import OptimizerLRScheduler
 
     from perturbench.data.encoding import Context
     from perturbench.data.loading.counterfactual import CounterfactualWithReference
     from perturbench.data.types import Batch
-
-    #: A loss, or named terms of which ``loss`` is minimised and the others are recorded.
-    Losses = torch.Tensor | Mapping[str, torch.Tensor]
+    from perturbench.models.loss_terms import Losses, LossTerms
 
 TRANSFORM = "log1p of counts per 10,000"
 
@@ -67,7 +66,7 @@ class PerturbationModel(L.LightningModule, ABC):
     #: can be captured once and replayed as a CUDA graph: no dependence on the epoch, the step or Python's state.
     allows_cuda_graphs = False
     #: Computes gradients in place of the plain forward and backward, see ``training.steps``.
-    take_step: Callable[..., tuple[tuple[str, ...], torch.Tensor]] | None = None
+    take_step: Callable[..., LossTerms] | None = None
     #: What a test computes: a profile or names of metrics.
     test_metrics: str | list[str] = "default"
 
@@ -81,8 +80,7 @@ class PerturbationModel(L.LightningModule, ABC):
         self.n_perturbations = len(context["perturbation_uniques"])
         self.n_covariates = sum(map(len, context["covariate_uniques"].values()))
         self.epoch_losses: dict[str, float] = {}
-        # Sums over cells of loss terms, and the number of cells, by prefix and names of the terms.
-        self._loss_sums: dict[tuple[str, tuple[str, ...]], tuple[torch.Tensor, int]] = {}
+        self._losses = EpochMeans()
 
     @abstractmethod
     def predict(self, batch: Batch) -> torch.Tensor:
@@ -169,22 +167,20 @@ class PerturbationModel(L.LightningModule, ABC):
         several = isinstance(self.optimizers(), list)
         if several:
             self.toggle_optimizer(optimizer)
-        names, values = (self.take_step or self._gradients)(optimizer, loss, batch)
+        terms = (self.take_step or self._gradients)(optimizer, loss, batch)
         if self.gradient_clip_val:
             self.clip_gradients(optimizer, self.gradient_clip_val, "norm")
         optimizer.step()
         if several:
             self.untoggle_optimizer(optimizer)
-        self._add_losses(name, names, values, len(batch.perturbations))
+        self._losses.add(name, terms, len(batch.perturbations))
 
-    def _gradients(
-        self, optimizer: Any, loss: Callable[[Batch], Losses], batch: Batch
-    ) -> tuple[tuple[str, ...], torch.Tensor]:
-        """Compute the gradients of a loss; return the names of its terms and their values."""
+    def _gradients(self, optimizer: Any, loss: Callable[[Batch], Losses], batch: Batch) -> LossTerms:
+        """Compute the gradients of a loss, and return its terms."""
         optimizer.zero_grad()
-        terms = loss_terms(loss(batch))
+        terms = named_terms(loss(batch))
         self.manual_backward(terms["loss"])
-        return stacked(terms)
+        return stack_terms(terms)
 
     def step_by_itself(self) -> None:
         """Take the steps of the optimizer in :meth:`training_step`, where they can be prepared, instead of Lightning.
@@ -206,20 +202,13 @@ class PerturbationModel(L.LightningModule, ABC):
         if not self.automatic_optimization:
             self.minimise(self.optimizers(), self.loss, batch)
             return None
-        terms = loss_terms(self.loss(batch))
-        self._add_losses("train", *stacked(terms), len(batch.perturbations))
+        terms = named_terms(self.loss(batch))
+        self._losses.add("train", stack_terms(terms), len(batch.perturbations))
         return terms["loss"]
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Record all terms as ``val_<name>``; ``val_loss`` chooses the checkpoint."""
-        self._add_losses("val", *stacked(loss_terms(self.loss(batch))), len(batch.perturbations))
-
-    def _add_losses(self, prefix: str, names: tuple[str, ...], values: torch.Tensor, n_cells: int) -> None:
-        """Add a batch's losses to the sums of the epoch, on the device: reading them would make each step wait."""
-        sums, n_before = self._loss_sums.get((prefix, names), (None, 0))
-        if sums is None:
-            sums = torch.zeros(len(names), dtype=torch.float64, device=values.device)
-        self._loss_sums[prefix, names] = sums.add_(values, alpha=n_cells), n_before + n_cells
+        self._losses.add("val", stack_terms(named_terms(self.loss(batch))), len(batch.perturbations))
 
     def on_validation_epoch_end(self) -> None:
         """Log the epoch's losses, then lower learning rates on a plateau.
@@ -239,21 +228,10 @@ class PerturbationModel(L.LightningModule, ABC):
         self._log_losses()
 
     def _log_losses(self) -> None:
-        """Read the means of all losses from the device at once, and log them."""
-        if not self._loss_sums:
-            return
-        counted = [torch.cat([sums, sums.new_tensor([n_cells])]) for sums, n_cells in self._loss_sums.values()]
-        totals = self.trainer.strategy.reduce(torch.cat(counted), reduce_op="sum").tolist()
-        sums_of: dict[str, list[float]] = {}
-        for prefix, names in self._loss_sums:
-            *sums, n_cells = totals[: len(names) + 1]
-            del totals[: len(names) + 1]
-            for name, value in zip(names, sums, strict=True):
-                known = sums_of.setdefault(f"{prefix}_{name}", [0.0, 0.0])
-                known[0], known[1] = known[0] + value, known[1] + n_cells
-        self.epoch_losses = {name: value / n_cells for name, (value, n_cells) in sums_of.items()}
-        self._loss_sums = {}
-        self.log_dict(self.epoch_losses, prog_bar=True)
+        if self._losses:
+            reduce = self.trainer.strategy.reduce
+            self.epoch_losses = self._losses.read(lambda sums: reduce(sums, reduce_op="sum"))
+            self.log_dict(self.epoch_losses, prog_bar=True)
 
     # Stages of the trainer
 
@@ -315,22 +293,6 @@ class PerturbationModel(L.LightningModule, ABC):
             "training_record": self.training_record,
             "val_loss": self.epoch_losses.get("val_loss", float("nan")),
         }
-
-
-def loss_terms(losses: Losses) -> Mapping[str, torch.Tensor]:
-    """Return the terms of a loss by name; raise if none of them is the one to minimise."""
-    if isinstance(losses, torch.Tensor):
-        return {"loss": losses}
-    if "loss" not in losses:
-        raise PerturbenchError(
-            f"loss() returned the terms {', '.join(losses)}; one of them must be called 'loss', which is minimised."
-        )
-    return losses
-
-
-def stacked(terms: Mapping[str, torch.Tensor]) -> tuple[tuple[str, ...], torch.Tensor]:
-    """Return the names of loss terms, and their values in one vector, ``(n_terms,)``."""
-    return tuple(terms), torch.stack([value.detach().float() for value in terms.values()])
 
 
 def _dataset_of(loaders: Any) -> CounterfactualWithReference:

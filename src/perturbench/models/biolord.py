@@ -51,7 +51,7 @@ class BioLord(PerturbationModel):
         n_layers: int = 1,
         encoder_width: int = 128,
         latent_dim: int = 32,
-        dropout: float | None = None,
+        dropout: float | None = 0.1,
         noise: float = 0.1,
         penalty_weight: float = 1.0,
         softplus_output: bool = True,

@@ -76,7 +76,7 @@ class CPA(PerturbationModel):
         n_layers_encoder: int = 1,
         n_layers_pert_emb: int = 1,
         n_layers_covar_emb: int = 1,
-        dropout: float | None = None,
+        dropout: float | None = 0.1,
         elementwise_affine: bool = False,
         softplus_output: bool = True,
         use_adversary: bool = True,

@@ -48,7 +48,7 @@ class LatentAdditive(PerturbationModel):
         n_layers: int = 2,
         encoder_width: int = 128,
         latent_dim: int = 32,
-        dropout: float | None = None,
+        dropout: float | None = 0.1,
         inject_covariates_encoder: bool = False,
         inject_covariates_decoder: bool = False,
         sparse_additive_mechanism: bool = False,

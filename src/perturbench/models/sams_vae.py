@@ -86,7 +86,7 @@ class SAMSVAE(PerturbationModel):
         n_layers_decoder: int = 1,
         hidden_dim_x: int = 128,
         hidden_dim_cond: int = 64,
-        dropout: float | None = None,
+        dropout: float | None = 0.1,
         inject_covariates_encoder: bool = False,
         inject_covariates_decoder: bool = False,
         sparse_additive_mechanism: bool = True,

@@ -19,7 +19,7 @@ from perturbench.config.sections import (
     TrainerConfig,
 )
 from perturbench.errors import PerturbenchError
-from perturbench.pipelines.code import embedding_code, prediction_code, score_code, training_code
+from perturbench.pipelines.stage_code import embedding_code, prediction_code, score_code, training_code
 from perturbench.provenance import (
     KEY,
     Stamp,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ConfigDict
 
-from perturbench.config.sections import Section
+from perturbench.parameters import Parameters
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 _BATCH = 100  # most parameters that MLflow takes at once
 #: Mappings whose keys are the user's values, such as renamed drugs or names of files: no names for MLflow.
-_FREE_MAPPINGS = (".rename", ".published", ".perturbations_per_state")
+_FREE_MAPPINGS = (".rename_perturbations", ".published", ".perturbations_per_state")
 
 
-class TrackingConfig(Section):
+class TrackingConfig(Parameters):
     """Where MLflow keeps runs, and their name: ``mlflow.yml``."""
 
-    model_config = ConfigDict(title="mlflow.yml")  # what a validation error is headed with
+    model_config = ConfigDict(title="mlflow.yml")  # named in messages about its values
 
     tracking_uri: str
     artifacts: str | None = None

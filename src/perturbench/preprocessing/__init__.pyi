@@ -1,5 +1,7 @@
 from .preparation import prepare
+from .settings import PreprocessingSettings
 
 __all__ = [
+    "PreprocessingSettings",
     "prepare",
 ]

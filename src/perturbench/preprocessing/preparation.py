@@ -14,6 +14,7 @@ from perturbench.data.sparse import stack_rows
 from perturbench.errors import PerturbenchError, listing, require_choice
 from perturbench.preprocessing.gene_selection import DifferentiallyExpressed, HighlyVariable
 from perturbench.preprocessing.normalisation import count_blocks, log_normalise, total_counts
+from perturbench.preprocessing.settings import PreprocessingSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,13 +27,10 @@ logger = logging.getLogger(__name__)
 def prepare(
     adata: ad.AnnData,
     keys: Keys,
+    settings: PreprocessingSettings | None = None,
     *,
     fit_rows: np.ndarray | None = None,
-    min_cells: int = 10,
-    target_sum: float = 10_000.0,
-    n_top_genes: int = 4000,
-    n_de_genes: int = 25,
-    keep_perturbed_genes: bool = True,
+    **changes: Any,
 ) -> ad.AnnData:
     """Normalise raw counts and select the genes that models train on.
 
@@ -50,19 +48,13 @@ def prepare(
         Raw counts, ``(n_cells, n_genes)``, in memory or backed by a file.
     keys
         Names of the columns of ``obs`` with the perturbation and the covariates.
+    settings
+        How to normalise the counts and which genes to select; by default, those of :class:`PreprocessingSettings`.
     fit_rows
         Cells that genes are selected on, as positions or mask; by default, all cells.
-    min_cells
-        Smallest number of cells among ``fit_rows`` that must express a gene.
-    target_sum
-        Total count of each cell after normalisation.
-    n_top_genes
-        Number of highly variable genes to select.
-    n_de_genes
-        Number of differentially expressed genes to select per perturbation and state, by the absolute score of
-        scanpy's t-test.
-    keep_perturbed_genes
-        Whether to select genes that are perturbed in ``fit_rows``.
+    **changes
+        Fields of :class:`PreprocessingSettings` that differ from ``settings``:
+        ``prepare(adata, keys, n_top_genes=100)``.
 
     Returns
     -------
@@ -73,41 +65,45 @@ def prepare(
     Raises
     ------
     PerturbenchError
-        If no gene is selected, or a cell has no counts.
+        If a setting is unknown or out of range, no gene is selected, or a cell has no counts.
     """
+    settings = PreprocessingSettings.override(settings, changes)
     groups = Groups.from_obs(adata.obs, keys)
     fit = np.zeros(adata.n_obs, dtype=bool)
     fit[slice(None) if fit_rows is None else fit_rows] = True
     batches = _state_batches(groups, fit)
     n_cells_with_gene, sums = _count(adata.X, batches)
-    expressed = n_cells_with_gene >= min_cells
+    expressed = n_cells_with_gene >= settings.min_cells
     if not expressed.any():
         raise PerturbenchError(
-            f"no gene is expressed in at least min_cells={min_cells} of {fit.sum()} cells; lower "
+            f"no gene is expressed in at least min_cells={settings.min_cells} of {fit.sum()} cells; lower "
             "preprocessing.min_cells."
         )
     n_expressed = int(expressed.sum())
     # Finding genes is the slow step, and it changes nothing if all genes are kept anyway.
-    keep_all = n_top_genes >= n_expressed
-    variable = _highly_variable(sums, expressed, batches) if n_top_genes and not keep_all else None
-    differing = DifferentiallyExpressed(groups, fit, n_expressed) if n_de_genes and not keep_all else None
-    _add_blocks(variable, differing, adata.X, expressed, target_sum)
+    keep_all = settings.n_top_genes >= n_expressed
+    variable = _highly_variable(sums, expressed, batches) if settings.n_top_genes and not keep_all else None
+    differing = DifferentiallyExpressed(groups, fit, n_expressed) if settings.n_de_genes and not keep_all else None
+    _add_blocks(variable, differing, adata.X, expressed, settings.target_sum)
     reasons = {
-        "highly_variable": variable.select(n_top_genes) if variable else np.full(n_expressed, keep_all),
-        "perturbed": adata.var_names[expressed].isin(_single_perturbations(groups, fit)) & keep_perturbed_genes,
-        "differentially_expressed": differing.select(n_de_genes) if differing else np.zeros(n_expressed, dtype=bool),
+        "highly_variable": variable.select(settings.n_top_genes) if variable else np.full(n_expressed, keep_all),
+        "perturbed": adata.var_names[expressed].isin(_single_perturbations(groups, fit))
+        & settings.keep_perturbed_genes,
+        "differentially_expressed": differing.select(settings.n_de_genes)
+        if differing
+        else np.zeros(n_expressed, dtype=bool),
     }
     selected = np.logical_or.reduce(list(reasons.values()))
     if not selected.any():
         raise PerturbenchError(
-            f"no gene is selected with n_top_genes={n_top_genes}, n_de_genes={n_de_genes}, "
-            f"keep_perturbed_genes={keep_perturbed_genes}; raise preprocessing.n_top_genes."
+            f"no gene is selected with n_top_genes={settings.n_top_genes}, n_de_genes={settings.n_de_genes}, "
+            f"keep_perturbed_genes={settings.keep_perturbed_genes}; raise preprocessing.n_top_genes."
         )
     numbers = ", ".join(f"{mask.sum()} {name.replace('_', ' ')}" for name, mask in reasons.items())
     logger.info("selected %d of %d genes (%s)", selected.sum(), adata.n_vars, numbers)
     prepared = _annotation(adata, np.flatnonzero(expressed)[selected])
     prepared.var = prepared.var.assign(**{name: mask[selected] for name, mask in reasons.items()})
-    prepared.layers["counts"], prepared.X = _matrices(adata, expressed, selected, target_sum)
+    prepared.layers["counts"], prepared.X = _matrices(adata, expressed, selected, settings.target_sum)
     return prepared
 
 

@@ -20,9 +20,11 @@ from lightning.pytorch.plugins.io import AsyncCheckpointIO
 
 from perturbench.errors import PerturbenchError
 from perturbench.provenance import KEY, Stamp
+from perturbench.training.best_checkpoint import KeepBest
 from perturbench.training.callbacks import LOSSES, LogLosses, RecordLosses, SeedEpochs
 from perturbench.training.checkpoints import read_checkpoint
-from perturbench.training.saving import CheckpointWriter, KeepBest, SaveLatest
+from perturbench.training.saving import CheckpointWriter, SaveLatest
+from perturbench.training.settings import TrainingSettings
 from perturbench.training.steps import prepare_steps
 from perturbench.training.trainer import explain_device_errors, fast_arithmetic, quiet_lightning
 
@@ -34,7 +36,6 @@ if TYPE_CHECKING:
 
     from perturbench.data.loading.datamodule import PerturbationDataModule
     from perturbench.models.base import PerturbationModel
-    from perturbench.training.steps import Compile
 
 _log = logging.getLogger(__name__)
 
@@ -42,43 +43,25 @@ _log = logging.getLogger(__name__)
 def fit(
     model: PerturbationModel,
     datamodule: PerturbationDataModule,
+    settings: TrainingSettings | None = None,
     *,
     seed: int = 0,
-    max_epochs: int = 500,
-    min_epochs: int = 5,
-    patience: int = 50,
-    accelerator: str = "auto",
-    devices: int | str = 1,
-    strategy: str = "auto",
-    precision: str = "32-true",
-    gradient_clip_val: float | None = None,
-    compile: Compile = "auto",
-    log_every_n_epochs: int = 10,
     logger: Logger | bool = False,
     callbacks: Sequence[Callback] = (),
     resume_dir: str | Path | None = None,
     stamp: Stamp | None = None,
+    **changes: Any,
 ) -> dict[str, Any]:
     """Train a model and return its best checkpoint.
 
     Parameters
     ----------
     model, datamodule
-        What to train, on what.
+        The model to train, and its data.
+    settings
+        How it is trained; the defaults of :class:`TrainingSettings` if not given.
     seed
-        Of the trainer's random numbers; the model's initial weights were drawn when it was built.
-    max_epochs, min_epochs, patience
-        Stop after ``patience`` epochs without a better ``val_loss``.
-    accelerator, devices, precision, gradient_clip_val
-        As in ``lightning.Trainer``.
-    strategy
-        How several devices share the training, as in ``lightning.Trainer``; each takes other batches of the same size.
-        ``auto`` is ``ddp_spawn`` for several devices. A model with weights that some batches do not train (CPA) needs
-        ``ddp_spawn_find_unused_parameters_true``.
-    compile
-        Whether steps are compiled, see :func:`perturbench.training.steps.prepare_steps`.
-    log_every_n_epochs
-        How often a line is logged where there is no terminal for a progress bar.
+        Seed of the trainer's random numbers; the model's initial weights were drawn when it was built.
     logger, callbacks
         More for the trainer.
     resume_dir
@@ -86,6 +69,8 @@ def fit(
         ``stamp`` has no differences. The folder is removed at the end.
     stamp
         The record of everything that the result depends on.
+    **changes
+        Fields of :class:`TrainingSettings` that differ from ``settings``: ``fit(model, datamodule, max_epochs=20)``.
 
     Returns
     -------
@@ -95,45 +80,25 @@ def fit(
     Raises
     ------
     PerturbenchError
-        If the loss was never finite, or a strategy would run the whole command once per device.
+        If a setting is unknown or out of range, the loss was never finite, or a strategy would run the whole command
+        once per device.
     """
-    interactive = sys.stderr.isatty()
-    model.gradient_clip_val = gradient_clip_val
-    if compile is True or (compile == "auto" and _is_cuda(accelerator)):
+    settings = TrainingSettings.override(settings, changes)
+    model.gradient_clip_val = settings.gradient_clip_val
+    if settings.compile is True or (settings.compile == "auto" and _is_cuda(settings.accelerator)):
         model.step_by_itself()
     model.training_record["training_pairs"] = [[*state, name] for state, name in datamodule.pairs("train")]
     with nullcontext(resume_dir) if resume_dir else tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         last = _prepare_resume(folder, stamp or Stamp.make())
-        best, losses, writer = KeepBest(folder), RecordLosses(), CheckpointWriter()
-        own: list[Callback] = [best]
-        if not model.closed_form:
-            own += [EarlyStopping("val_loss", patience=patience), losses, SeedEpochs(seed)]
-            own += [SaveLatest(folder, writer)]
-            own += [] if interactive else [LogLosses(log_every_n_epochs)]
+        best, losses = KeepBest(folder), RecordLosses()
         L.seed_everything(seed, workers=True, verbose=False)
-        with quiet_lightning(), fast_arithmetic(), explain_device_errors(accelerator):
-            trainer = L.Trainer(
-                accelerator=accelerator,
-                devices=1 if model.closed_form else devices,
-                strategy="auto" if model.closed_form else _strategy(strategy, devices),
-                use_distributed_sampler=False,
-                precision=precision,  # type: ignore[arg-type]
-                max_epochs=1 if model.closed_form else max_epochs,
-                min_epochs=None if model.closed_form else min(min_epochs, max_epochs),
-                limit_train_batches=1 if model.closed_form else None,
-                gradient_clip_val=gradient_clip_val if model.automatic_optimization else None,
-                callbacks=[*own, *callbacks],
-                logger=logger,
-                deterministic="warn",
-                enable_progress_bar=interactive,
-                enable_model_summary=False,
-                num_sanity_val_steps=0,
-                enable_checkpointing=not model.closed_form,
-                plugins=[AsyncCheckpointIO(writer)],
-                log_every_n_steps=1,
-            )
-            prepare_steps(model, trainer, compile)
+        with quiet_lightning(), fast_arithmetic(), explain_device_errors(settings.accelerator):
+            if model.closed_form:
+                trainer = _closed_form_trainer(settings, [best, *callbacks], logger)
+            else:
+                trainer = _trainer(model, settings, folder, [best, losses, SeedEpochs(seed), *callbacks], logger)
+            prepare_steps(model, trainer, settings.compile)
             _fit_interruptibly(trainer, model, datamodule, last)
         checkpoint = best.best()
         if not math.isfinite(checkpoint["perturbench_model"]["val_loss"]):
@@ -143,6 +108,56 @@ def fit(
             )
         shutil.rmtree(folder, ignore_errors=True)
     return {**checkpoint, LOSSES: losses.table}
+
+
+def _trainer(
+    model: PerturbationModel,
+    settings: TrainingSettings,
+    folder: Path,
+    callbacks: Sequence[Callback],
+    logger: Logger | bool,
+) -> L.Trainer:
+    """Return a trainer that stops early, and saves the state of the training in the folder."""
+    interactive, writer = sys.stderr.isatty(), CheckpointWriter()
+    stop_early = EarlyStopping("val_loss", patience=settings.patience)
+    lines = [] if interactive else [LogLosses(settings.log_every_n_epochs)]
+    return L.Trainer(
+        accelerator=settings.accelerator,
+        devices=settings.devices,
+        strategy=_strategy(settings.strategy, settings.devices),
+        use_distributed_sampler=False,
+        precision=settings.precision,  # type: ignore[arg-type]
+        max_epochs=settings.max_epochs,
+        min_epochs=min(settings.min_epochs, settings.max_epochs),
+        gradient_clip_val=settings.gradient_clip_val if model.automatic_optimization else None,
+        callbacks=[stop_early, *callbacks, SaveLatest(folder, writer), *lines],
+        plugins=[AsyncCheckpointIO(writer)],
+        logger=logger,
+        deterministic="warn",
+        enable_progress_bar=interactive,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,  # Lightning warns of epochs with fewer steps than this
+    )
+
+
+def _closed_form_trainer(settings: TrainingSettings, callbacks: Sequence[Callback], logger: Logger | bool) -> L.Trainer:
+    """Return a trainer that takes no step: the model is computed when the training starts."""
+    return L.Trainer(
+        accelerator=settings.accelerator,
+        devices=1,
+        precision=settings.precision,  # type: ignore[arg-type]
+        max_epochs=1,
+        limit_train_batches=1,
+        callbacks=list(callbacks),
+        logger=logger,
+        deterministic="warn",
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+    )
 
 
 def _is_cuda(accelerator: str) -> bool:

@@ -1,78 +1,28 @@
-"""What a training keeps: its best weights in memory, and its state on disk, written by a thread now and then."""
+"""Saving the state of a training, from which a killed one resumes, in a thread and in little of its time."""
 
 from __future__ import annotations
 
-import math
 import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from perturbench.files import atomic_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
-    from perturbench.models.base import PerturbationModel
+    import lightning as L
 
 #: All saving together takes at most this share of a training's time; a kill loses at most as much.
 SHARE = 1 / 20
 #: Assumed speed of the first save, bytes per second; later ones are timed.
 _FIRST_GUESS = 200e6
-
-
-class KeepBest(Callback):
-    """Keep the checkpoint of the epoch with the lowest ``val_loss``, its weights on their device.
-
-    Attributes
-    ----------
-    checkpoint
-        A Lightning checkpoint of weights and hyperparameters; empty before the first validation.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.checkpoint: dict[str, Any] = {}
-        self._lowest = math.inf
-        self._file = folder / "best.ckpt"
-
-    def on_validation_end(self, trainer: L.Trainer, pl_module: PerturbationModel) -> None:  # type: ignore[override]
-        """Take the weights if they are better than before; the first ones in any case."""
-        val_loss = pl_module.epoch_losses["val_loss"]
-        if self.checkpoint and not val_loss < self._lowest:
-            return
-        self._lowest = val_loss if math.isfinite(val_loss) else math.inf
-        self.checkpoint = {
-            "epoch": trainer.current_epoch,
-            "global_step": trainer.global_step,
-            "pytorch-lightning_version": L.__version__,
-            "state_dict": {name: value.detach().clone() for name, value in pl_module.state_dict().items()},
-            "hparams_name": "kwargs",
-            "hyper_parameters": dict(pl_module.hparams),
-        }
-        pl_module.on_save_checkpoint(self.checkpoint)
-
-    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write the checkpoint where several processes trained: the one that waits for them cannot see it."""
-        if trainer.world_size > 1 and trainer.is_global_zero:
-            torch.save(self.checkpoint, self._file)
-
-    def best(self) -> dict[str, Any]:
-        """Return the checkpoint, its weights in host memory."""
-        found = self.checkpoint or torch.load(self._file, weights_only=True, map_location="cpu")
-        return {**found, "state_dict": {name: value.cpu() for name, value in found["state_dict"].items()}}
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the checkpoint, so that a resumed training knows it."""
-        return {"checkpoint": self.checkpoint, "lowest": self._lowest}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take the checkpoint of the training that is resumed."""
-        self.checkpoint, self._lowest = state_dict["checkpoint"], state_dict["lowest"]
 
 
 class CheckpointWriter(TorchCheckpointIO):
@@ -93,7 +43,7 @@ class CheckpointWriter(TorchCheckpointIO):
         """Write a checkpoint aside and rename it, so that a kill leaves the old one or the new one."""
         start, self.busy = time.monotonic(), True
         try:
-            with _own_stream(), atomic_path(Path(path)) as file:
+            with _own_stream(), atomic_path(path) as file:
                 torch.save(checkpoint, file)
         finally:
             self.busy, self.seconds = False, time.monotonic() - start

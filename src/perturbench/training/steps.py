@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from perturbench.models.base import loss_terms, stacked
+from perturbench.models.loss_terms import LossTerms, named_terms, stack_terms
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     import lightning as L
 
     from perturbench.data.types import Batch
-    from perturbench.models.base import Losses, PerturbationModel
+    from perturbench.models.base import PerturbationModel
+    from perturbench.models.loss_terms import Losses
 
 logger = logging.getLogger(__name__)
 Compile = Literal["auto"] | bool
@@ -61,8 +62,8 @@ class PreparedSteps:
         self._n_steps: dict[Any, int] = {}
         self._captured: dict[Any, _Graph] = {}
 
-    def __call__(self, optimizer: Any, loss: Callable[[Batch], Losses], batch: Batch) -> tuple[tuple[str, ...], Any]:
-        """Compute the gradients of a loss; return the names of its terms and their values, ``(n_terms,)``."""
+    def __call__(self, optimizer: Any, loss: Callable[[Batch], Losses], batch: Batch) -> LossTerms:
+        """Compute the gradients of a loss, and return its terms."""
         batch = batch._replace(ids=None, gene_names=None)  # text does not go into a graph
         key = (id(optimizer), getattr(loss, "__func__", loss), tuple(one.shape for one in tensors_of(batch)))
         if key in self._captured:
@@ -81,7 +82,7 @@ class PreparedSteps:
                 )
         return self._step(optimizer, loss, batch)
 
-    def _step(self, optimizer: Any, loss: Callable[[Batch], Losses], batch: Batch) -> tuple[tuple[str, ...], Any]:
+    def _step(self, optimizer: Any, loss: Callable[[Batch], Losses], batch: Batch) -> LossTerms:
         prepared = self._prepared(loss)
         if prepared is loss:
             return _gradients(self._model, optimizer, loss, batch)
@@ -106,13 +107,11 @@ class PreparedSteps:
         return self._losses[function] or loss
 
 
-def _gradients(
-    model: PerturbationModel, optimizer: Any, loss: Callable[[Batch], Losses], batch: Batch
-) -> tuple[tuple[str, ...], torch.Tensor]:
+def _gradients(model: PerturbationModel, optimizer: Any, loss: Callable[[Batch], Losses], batch: Batch) -> LossTerms:
     optimizer.zero_grad()
-    terms = loss_terms(loss(batch))
+    terms = named_terms(loss(batch))
     model.manual_backward(terms["loss"])
-    return stacked(terms)
+    return stack_terms(terms)
 
 
 def _name_of(loss: Callable[[Batch], Losses]) -> str:
@@ -130,19 +129,19 @@ class _Graph:
             weight.grad = None
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph):
-            terms = loss_terms(loss(self._batch))
+            terms = named_terms(loss(self._batch))
             terms["loss"].backward()
-            self._names, self._values = stacked(terms)
+            self._terms = stack_terms(terms)
         self._gradients = [(weight, weight.grad) for weight in parameters if weight.grad is not None]
 
-    def replay(self, batch: Batch) -> tuple[tuple[str, ...], torch.Tensor]:
+    def replay(self, batch: Batch) -> LossTerms:
         """Compute the gradients of a batch, which replace those of the weights."""
         for held, given in zip(tensors_of(self._batch), tensors_of(batch), strict=True):
             held.copy_(given)
         self._graph.replay()
         for weight, gradient in self._gradients:
             weight.grad = gradient
-        return self._names, self._values
+        return self._terms
 
 
 def tensors_of(batch: Batch) -> list[torch.Tensor]:

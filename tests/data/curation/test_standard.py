@@ -170,5 +170,5 @@ def test_rename_may_exchange_names():
 
 
 def test_rename_of_a_name_that_does_not_occur():
-    with pytest.raises(PerturbenchError, match=r"data\.rename names perturbations that do not occur: JQ1"):
+    with pytest.raises(PerturbenchError, match=r"rename_perturbations names perturbations that do not occur: JQ1"):
         standardise(counts(), KEYS, {"JQ1": "x", "A": "B"})

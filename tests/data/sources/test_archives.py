@@ -22,6 +22,7 @@ def test_gzip_becomes_a_file(tmp_path):
         tar(),
         b"no tar",
     ],
+    ids=["deep", "absolute", "damaged", "empty", "no tar"],
 )
 def test_tar_that_is_damaged_empty_or_hostile_leaves_nothing(tmp_path, content):
     (tmp_path / "in").mkdir()

@@ -12,8 +12,10 @@ import yaml
 
 @cache
 def published_results() -> dict[str, Any]:
-    """Return ``source`` and ``results`` of ``published.yml``: mean and sd by task, model and metric."""
-    return yaml.safe_load(files("perturbench.analysis.report").joinpath("published.yml").read_text(encoding="utf-8"))
+    """Return ``source`` and ``results`` of ``published_results.yml``: mean and sd by task, model and metric."""
+    return yaml.safe_load(
+        files("perturbench.analysis.report").joinpath("published_results.yml").read_text(encoding="utf-8")
+    )
 
 
 def beside_published(board: pd.DataFrame, task: str) -> pd.DataFrame:

@@ -57,4 +57,4 @@ def curate_file(
         annotation = run_steps(source.annotation(selected.counts_layer), selected.steps)
         adata = source.cells(annotation, selected.counts_layer)
     source_keys = replace(keys, perturbation=selected.perturbation_key, control=selected.control)
-    return standardise(adata, source_keys, selected.rename, min_controls)
+    return standardise(adata, source_keys, selected.rename_perturbations, min_controls)

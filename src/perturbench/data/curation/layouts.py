@@ -34,7 +34,7 @@ class Layout:
         Column with the perturbation of each cell after the steps, and its value for unperturbed cells.
     counts_layer
         Layer with raw counts: ``raw`` for the matrix of ``.raw``, ``None`` for ``X``.
-    rename
+    rename_perturbations
         New names of perturbations.
     steps
         Steps of :mod:`perturbench.data.curation.steps`, each ``{name: arguments}``.
@@ -45,7 +45,7 @@ class Layout:
     perturbation_key: str = "condition"
     control: str = "control"
     counts_layer: str | None = None
-    rename: Mapping[str, str] = field(default_factory=dict)
+    rename_perturbations: Mapping[str, str] = field(default_factory=dict)
     steps: tuple[Mapping[str, Mapping[str, Any]], ...] = ()
 
     def lacks(self, source: Source) -> list[str]:

@@ -111,7 +111,8 @@ def _unusable_conditions(conditions: pd.Series, keys: Keys) -> Iterator[str]:
     if broken := [name for name in names if is_broken(name, keys)]:
         yield (
             f"{len(broken)} perturbation names have the delimiter '{keys.delimiter}' inside a name: {listing(broken)}; "
-            "give them another name with data.rename, or set data.delimiter to null if there are no combinations."
+            "give them another name with data.rename_perturbations, or set data.delimiter to null if there are no "
+            "combinations."
         )
     if unsorted := [name for name in names if name not in broken and keys.canonical(str(name)) != name]:
         yield f"{len(unsorted)} combinations are not in sorted order: {listing(unsorted)}."

@@ -92,7 +92,7 @@ def _standard_names(column: pd.Series, keys: Keys, rename: Mapping[str, str]) ->
     values = column.astype("category").cat.remove_unused_categories().cat
     sources = [str(name) for name in values.categories]
     if unknown := sorted(set(rename) - set(sources)):
-        raise PerturbenchError(f"data.rename names perturbations that do not occur: {listing(unknown)}.")
+        raise PerturbenchError(f"data.rename_perturbations names perturbations that do not occur: {listing(unknown)}.")
     renamed = [rename.get(name, name) for name in sources]
     names = [name if is_broken(name, keys) or not name.strip() else keys.canonical(name) for name in renamed]
     if keys.control not in names:
@@ -103,7 +103,7 @@ def _standard_names(column: pd.Series, keys: Keys, rename: Mapping[str, str]) ->
     if keys.control != STANDARD.control and STANDARD.control in names:
         raise PerturbenchError(
             f"a perturbation is called '{STANDARD.control}', but controls are '{keys.control}'; give it another name "
-            "with data.rename."
+            "with data.rename_perturbations."
         )
     _warn_of_lone_combinations(names, keys)
     standard = [STANDARD.control if name == keys.control else name for name in names]
@@ -118,7 +118,7 @@ def _warn_of_lone_combinations(names: Iterable[str], keys: Keys) -> None:
     if lone:
         logger.warning(
             "the single perturbations of %d combinations occur nowhere else: %s; if '%s' is part of a name, change the "
-            "name with data.rename",
+            "name with data.rename_perturbations",
             len(lone),
             listing(lone),
             keys.delimiter,

@@ -4,7 +4,7 @@ from perturbench.data.labels import PARTS
 from perturbench.data.splits.checks import check_split, split_checks
 from perturbench.data.splits.custom import read_split
 from perturbench.data.splits.drawing import split_cells
-from perturbench.data.splits.holding_out import METHODS
+from perturbench.data.splits.methods import METHODS
 from perturbench.data.splits.rules import SplitRules
 from perturbench.data.splits.summary import imbalance, split_summary
 

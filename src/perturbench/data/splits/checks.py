@@ -12,7 +12,7 @@ import pandas as pd
 
 from perturbench.data.groups import pair_name
 from perturbench.data.labels import PARTS
-from perturbench.data.splits.holding_out import partners_of
+from perturbench.data.splits.methods import partners_of
 from perturbench.data.splits.parts import SplitCounts
 from perturbench.data.splits.selecting import pairs_by_state
 from perturbench.errors import PerturbenchError, listing

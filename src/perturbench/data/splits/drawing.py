@@ -10,7 +10,7 @@ import pandas as pd
 from perturbench.data.groups import Groups
 from perturbench.data.labels import PARTS
 from perturbench.data.splits.checks import check_split
-from perturbench.data.splits.holding_out import HOLD_OUT
+from perturbench.data.splits.methods import HOLD_OUT
 from perturbench.data.splits.selecting import select
 from perturbench.errors import PerturbenchError, require_choice
 

@@ -1,70 +1,80 @@
-"""What takes part in a split, and how much of it is held out."""
+"""Which cells a split uses, and how many perturbations it holds out."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Self
 
 import numpy as np
+from pydantic import Field, PositiveInt, model_validator
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+from perturbench.errors import PerturbenchError
+from perturbench.parameters import Parameters
 
-    Selectors = Sequence[Mapping[str, str]]
+Selectors = Sequence[Mapping[str, Any]]
 
 
-@dataclass(frozen=True)
-class SplitRules:
-    """How much may be held out, and of what.
+class SplitRules(Parameters):
+    """Which states and perturbations take part in a split, and how many are held out.
 
     A state is given by the values of all its covariates, ``{"cell_type": "a172", "treatment": "none"}``.
 
     Attributes
     ----------
     max_heldout_covariates
-        m: in at most this many states is a perturbation held out (``transfer``).
+        m: a perturbation is held out in at most this many states (``transfer``).
     max_heldout_fraction_per_covariate
-        f: at most this fraction of a state's perturbations is held out; of its combinations for ``combine``, of the
-        singles that can be inferred for ``combine_inverse``.
+        f: at most this fraction of a state's perturbations is held out. ``combine`` counts the state's combinations,
+        ``combine_inverse`` its single perturbations that can be inferred from a combination.
     max_heldout_perturbations_per_covariate
-        And at most this many.
+        At most this many perturbations of a state are held out; ``None`` for no limit besides the fraction.
     min_train_covariates
-        In at least this many states a perturbation stays in training (``transfer``; single ones for ``manual``).
+        A perturbation stays in training in at least this many states (``transfer``; single ones for ``manual``).
     test_fraction
-        Of what is held out, the fraction that is test; the rest is val. For ``unseen``, of the controls alone.
+        Fraction of the held-out pairs that is test; the rest is val. ``unseen`` uses it for control cells only.
     train_control_fraction
-        Fraction of a state's control cells in training; the rest goes to val and test.
+        Fraction of a state's control cells that is in training; the rest goes to val and test.
     heldout_states
-        States to hold perturbations out of (``manual``).
+        States in which perturbations are held out (``manual``).
     strict
-        Refuse held-out combinations of perturbations that training never saw singly.
+        Refuse held-out combinations whose single perturbations training never sees alone.
     n_folds, fold
-        Perturbations are dealt into folds; this one, counted from 0, is test, and the next one val (``unseen``).
+        Perturbations are dealt into ``n_folds`` folds. Fold ``fold``, counted from 0, is test, and the next one is val
+        (``unseen``).
     downsample_fraction
-        Fraction of the single perturbations that is used; a combination is used where all of its singles are.
+        Fraction of the single perturbations that is used. A combination is used if all of its singles are.
     perturbations_per_state
-        How many perturbations of a state are used, by its values joined by ``", "``; all of the other states.
+        Number of perturbations to use of a state, by the state's values joined by ``", "``. States that are not named
+        use all.
     states
-        States that the split is drawn on; all if empty. Cells of others are not used.
+        States in which perturbations may be held out; all if empty. Cells of other states are not used.
     train_states
-        More states, whose cells are all in training and have no influence on what is held out; ``"others"`` for all
-        that are not in ``states``.
+        Further states whose cells are all in training. They do not influence what is held out. ``"others"`` means all
+        states that are not in ``states``.
     """
 
-    max_heldout_covariates: int = 1
-    max_heldout_fraction_per_covariate: float = 0.3
-    max_heldout_perturbations_per_covariate: int | None = None
-    min_train_covariates: int = 1
-    test_fraction: float = 0.5
-    train_control_fraction: float = 0.5
-    heldout_states: Selectors = field(default=())
+    max_heldout_covariates: int = Field(default=1, ge=1)
+    max_heldout_fraction_per_covariate: float = Field(default=0.3, gt=0, le=1)
+    max_heldout_perturbations_per_covariate: int | None = Field(default=None, ge=1)
+    min_train_covariates: int = Field(default=1, ge=1)
+    test_fraction: float = Field(default=0.5, gt=0, lt=1)
+    train_control_fraction: float = Field(default=0.5, gt=0, lt=1)
+    heldout_states: tuple[dict[str, Any], ...] = ()
     strict: bool = False
-    n_folds: int = 5
-    fold: int = 0
-    downsample_fraction: float = 1.0
-    perturbations_per_state: Mapping[str, int] = field(default_factory=dict)
-    states: Selectors = field(default=())
-    train_states: Selectors | Literal["others"] = field(default=())
+    n_folds: int = Field(default=5, ge=3)
+    fold: int = Field(default=0, ge=0)
+    downsample_fraction: float = Field(default=1.0, gt=0, le=1)
+    perturbations_per_state: dict[str, PositiveInt] = Field(default={})
+    states: tuple[dict[str, Any], ...] = ()
+    train_states: Literal["others"] | tuple[dict[str, Any], ...] = ()
+
+    @model_validator(mode="after")
+    def _known_fold(self) -> Self:
+        if self.fold >= self.n_folds:
+            raise PerturbenchError(
+                f"fold is {self.fold}; with n_folds={self.n_folds} it is one of 0 to {self.n_folds - 1}."
+            )
+        return self
 
     def capacity(self, n_perturbations: int) -> int:
         """Return how many of a state's perturbations may be held out."""

@@ -71,7 +71,7 @@ class Objective:
         L.seed_everything(self.seed, workers=True, verbose=False)
         network = build_model(self.model_target, self.datamodule.context, hparams)
         prune = PruneOnValLoss(trial, protect="start" in trial.user_attrs)
-        checkpoint = fit(network, self.datamodule, seed=self.seed, callbacks=[prune], **self.trainer.fit_arguments())
+        checkpoint = fit(network, self.datamodule, self.trainer, seed=self.seed, callbacks=[prune])
         metrics = validation_metrics(checkpoint, self.datamodule, list(self.weights), self.trainer.accelerator)
         trial.set_user_attr("metrics", metrics)
         log_metrics({f"val/{name}": value for name, value in metrics.items()})

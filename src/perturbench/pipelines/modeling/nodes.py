@@ -43,7 +43,7 @@ def train(
     L.seed_everything(seed, workers=True, verbose=False)
     network = build_model(model_target, datamodule.context, hparams)
     more = {"logger": lightning_logger(), "resume_dir": unfinished_path, "stamp": stamp}
-    checkpoint = fit(network, datamodule, seed=seed, **more, **trainer.fit_arguments())
+    checkpoint = fit(network, datamodule, trainer, seed=seed, **more)
     losses = pd.DataFrame(checkpoint[LOSSES])
     partition = {f"{model}/seed{seed}": losses} if len(losses) else {}
     return {**checkpoint, KEY: stamp.extend(command=command).text()}, partition

@@ -36,7 +36,7 @@ def embed_cells(
             logger.info("embedding '%s' is up to date", embedding.key)
             return {}
         logger.info("embedding '%s' is stale: %s", embedding.key, "; ".join(changed))
-    values = scgpt_embeddings(curated, read_checkpoint(embedding.checkpoint), **embedding.arguments())
+    values = scgpt_embeddings(curated, read_checkpoint(embedding.checkpoint), embedding)
     return {embedding.key: ad.AnnData(obs=curated.obs[[]], obsm={embedding.key: values}, uns={KEY: stamp.text()})}
 
 
@@ -54,8 +54,7 @@ def prepare_cells(
     from perturbench.preprocessing.preparation import fit_rows_of, prepare
 
     labels = align_split(split["split"], curated.obs_names)
-    fit_rows = fit_rows_of(labels, preprocessing.fit_on)
-    prepared = prepare(curated, data.keys, fit_rows=fit_rows, **preprocessing.model_dump(exclude={"fit_on"}))
+    prepared = prepare(curated, data.keys, preprocessing, fit_rows=fit_rows_of(labels, preprocessing.fit_on))
     if embedding.kind is not None:
         prepared.obsm[embedding.key] = _embedding_of(prepared.obs_names, embeddings, embedding.key)
     origin = Stamp.read(curated.uns) or Stamp.make(task)

@@ -14,13 +14,13 @@ def assign_split(
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Return the part of each cell, the counts of each part, and the checks that the split passed."""
     from perturbench.data.groups import Groups
-    from perturbench.data.splits import SplitRules, read_split, split_cells, split_checks, split_summary
+    from perturbench.data.splits import read_split, split_cells, split_checks, split_summary
 
     obs = curated.obs
     if splitter.method == "csv":
         split = read_split(splitter.path or "", obs, data.keys, strict=splitter.strict)
     else:
-        split = split_cells(obs, data.keys, splitter.method, SplitRules(**splitter.rules()), splitter.seed)
+        split = split_cells(obs, data.keys, splitter.method, splitter, splitter.seed)
     table = split.rename_axis("cell").to_frame("split")
     inputs = {"annotation of the cells": fingerprint_frame(obs[[data.keys.perturbation, *data.covariate_keys]])}
     table.attrs[KEY] = Stamp.make(task, inputs=inputs, settings={"splitter": splitter}).text()

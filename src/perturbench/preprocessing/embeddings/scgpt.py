@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from perturbench.data.sparse import row_slices
 from perturbench.errors import PerturbenchError, listing
+from perturbench.preprocessing.embeddings.settings import EmbeddingSettings
 from perturbench.preprocessing.embeddings.tokens import Tokens, cell_seeds, tokenise
 
 if TYPE_CHECKING:
@@ -29,12 +30,8 @@ _CHUNK = 1024
 def scgpt_embeddings(
     adata: ad.AnnData,
     checkpoint: ScGPTCheckpoint,
-    *,
-    gene_key: str | None = None,
-    max_length: int = 1200,
-    batch_size: int = 64,
-    device: str = "auto",
-    seed: int = 0,
+    settings: EmbeddingSettings | None = None,
+    **changes: Any,
 ) -> np.ndarray:
     """Return scGPT's embedding of each cell: its output at ``<cls>``, scaled to length 1.
 
@@ -48,17 +45,10 @@ def scgpt_embeddings(
         Raw counts of all genes, ``(n_cells, n_genes)``, in memory or backed by a file; read in chunks.
     checkpoint
         Pretrained scGPT model, see :func:`read_checkpoint`.
-    gene_key
-        Column of ``var`` with gene symbols; by default, the names of the genes are their symbols.
-    max_length
-        Largest number of tokens per cell, ``<cls>`` included. A cell that expresses more genes is represented by a
-        random sample of them.
-    batch_size
-        Number of cells that go through the network at a time.
-    device
-        Name of a torch device, or ``auto``, which uses a GPU if there is one.
-    seed
-        Seed of the sample of genes, and of the bins of tied values.
+    settings
+        How to embed the cells; by default, as :class:`EmbeddingSettings` says.
+    **changes
+        Fields of :class:`EmbeddingSettings` that differ from ``settings``.
 
     Returns
     -------
@@ -69,10 +59,11 @@ def scgpt_embeddings(
     PerturbenchError
         If no gene is in the vocabulary, ``gene_key`` is not in ``var``, or the device cannot be used.
     """
-    columns, genes = _known_genes(adata, checkpoint.vocabulary, gene_key)
-    torch_device = _device(device)
+    settings = EmbeddingSettings.override(settings, changes)
+    columns, genes = _known_genes(adata, checkpoint.vocabulary, settings.gene_key)
+    torch_device = _device(settings.device)
     network = checkpoint.network.to(torch_device)
-    seeds = cell_seeds(adata.obs_names, seed)
+    seeds = cell_seeds(adata.obs_names, settings.seed)
     embeddings = np.empty((adata.n_obs, network.width), dtype=np.float32)
     n_empty = 0
     progress = tqdm(total=adata.n_obs, desc="Embedding cells", disable=not sys.stderr.isatty())
@@ -84,12 +75,12 @@ def scgpt_embeddings(
             cls_token=checkpoint.cls_token,
             pad_token=checkpoint.pad_token,
             pad_value=checkpoint.pad_value,
-            max_length=max_length,
+            max_length=settings.max_length,
         )
         n_empty += int((tokens.lengths == 1).sum())
         # Batches of cells of similar length need little padding, which would cost computing time.
         by_length = np.argsort(tokens.lengths, kind="stable")
-        for rows in (by_length[part] for part in row_slices(len(by_length), batch_size)):
+        for rows in (by_length[part] for part in row_slices(len(by_length), settings.batch_size)):
             embeddings[chunk.start + rows] = _embed(tokens, rows, network, torch_device)
             progress.update(len(rows))
     progress.close()

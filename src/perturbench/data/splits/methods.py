@@ -130,14 +130,10 @@ def _unseen(selection: Selection, rules: SplitRules, rng: np.random.Generator) -
     """Divide the single perturbations into folds; one is test and the next one val, with all their combinations."""
     keys, n_folds = selection.keys, rules.n_folds
     singles = sorted({single for _, condition in selection.pairs for single in keys.singles(condition)})
-    if not 3 <= n_folds <= len(singles):
+    if n_folds > len(singles):
         raise PerturbenchError(
             f"splitter.n_folds is {n_folds}; the unseen split needs at least 3 (train, val, test) and at most "
             f"{len(singles)}, the number of single perturbations."
-        )
-    if not 0 <= rules.fold < n_folds:
-        raise PerturbenchError(
-            f"splitter.fold is {rules.fold}; with n_folds={n_folds} it must be between 0 and {n_folds - 1}."
         )
     folds = np.array_split(rng.permutation(singles), n_folds)
     test, val = set(folds[rules.fold]), set(folds[(rules.fold + 1) % n_folds])

@@ -25,7 +25,12 @@ from perturbench.errors import PerturbenchError
     min_train=st.integers(1, 2),
 )
 def test_transfer_follows_its_rules(obs, seed, m, f, cap, min_train):
-    rules = SplitRules(m, f, cap, min_train_covariates=min_train)
+    rules = SplitRules(
+        max_heldout_covariates=m,
+        max_heldout_fraction_per_covariate=f,
+        max_heldout_perturbations_per_covariate=cap,
+        min_train_covariates=min_train,
+    )
     try:
         split = split_cells(obs, KEYS, "transfer", rules, seed)
     except PerturbenchError:
@@ -275,9 +280,9 @@ def test_unseen_folds_partition_the_perturbations(obs, seed, k):
 @pytest.mark.parametrize(
     ("n_folds", "fold", "message"),
     [
-        (5, 5, r"splitter\.fold is 5; with n_folds=5 it must be between 0 and 4"),
-        (5, -1, r"splitter\.fold is -1; with n_folds=5"),
-        (2, 0, r"splitter\.n_folds is 2; the unseen split needs at least 3 \(train, val, test\)"),
+        (5, 5, "fold is 5; with n_folds=5 it is one of 0 to 4"),
+        (5, -1, "fold is -1: input should be greater than or equal to 0"),
+        (2, 0, "n_folds is 2: input should be greater than or equal to 3"),
         (13, 0, r"splitter\.n_folds is 13; .* at most 12, the number of single perturbations"),
     ],
 )

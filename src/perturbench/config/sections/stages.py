@@ -1,0 +1,92 @@
+"""One section per stage: the settings of the library's functions, and what the pipelines need besides."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+
+from perturbench.data.queries import SUFFIXES
+from perturbench.data.splits.rules import SplitRules
+from perturbench.errors import require_choice
+from perturbench.parameters import Parameters
+from perturbench.preprocessing.embeddings.settings import EmbeddingSettings
+from perturbench.preprocessing.settings import PreprocessingSettings
+from perturbench.training.settings import TrainingSettings
+
+
+class PreprocessingConfig(PreprocessingSettings):
+    """Settings of the preprocessing, and the cells that genes are selected on."""
+
+    fit_on: Literal["all", "train"] = "all"
+
+
+class EmbeddingConfig(EmbeddingSettings):
+    """Settings of the cell embeddings that preprocessing adds to ``obsm[key]``; none if ``kind`` is ``None``."""
+
+    kind: Literal["scgpt"] | None = None
+    key: str = Field(default="X_scgpt", pattern=r"^[\w.-]+$")
+    checkpoint: str
+
+    def result_fields(self) -> dict[str, Any]:
+        """Return the parameters that the embedding depends on; the checkpoint's files are fingerprinted apart."""
+        return self.model_dump(exclude={"key", "checkpoint", "batch_size", "device"})
+
+
+class SplitterConfig(SplitRules):
+    """Rules of the split, and how it is drawn; ``path`` is the file of the method ``csv``."""
+
+    method: Literal["transfer", "combine", "combine_inverse", "manual", "unseen", "csv"]
+    seed: int = Field(default=42, ge=0)
+    path: str | None = None
+
+
+class TrainerConfig(TrainingSettings):
+    """Settings of the training, and of the batches of :class:`perturbench.data.PerturbationDataModule`."""
+
+    batch_size: int = Field(default=256, ge=1)
+    num_workers: int = Field(default=0, ge=0)
+    preload_to_device: Literal["auto"] | bool = "auto"
+
+    def result_fields(self) -> dict[str, Any]:
+        """Return the parameters that the trained model depends on."""
+        return self.model_dump(exclude={"num_workers", "preload_to_device", "log_every_n_epochs"})
+
+
+class PredictionConfig(Parameters):
+    """Which part is predicted, from which control cells, and from how many of them per state at most."""
+
+    part: Literal["train", "val", "test"] = "test"
+    controls: Literal["all", "part"] = "all"
+    max_control_cells: int | None = Field(default=1000, ge=1)
+
+
+class QueriesConfig(Parameters):
+    """The table of queries, the form of their predictions, and what a template of the table lists."""
+
+    path: str
+    output: Literal["cells", "pseudobulk"] = "cells"
+    template: Literal["all", "unobserved", "doubles"] = "all"
+
+    @field_validator("path")
+    @classmethod
+    def _known_suffix(cls, value: str) -> str:
+        require_choice("suffix of queries.path", Path(value).suffix, SUFFIXES)
+        return value
+
+
+class EvaluationConfig(Parameters):
+    """How :func:`perturbench.analysis.evaluate` scores predictions, and which modules register further metrics."""
+
+    metrics: str | list[str] = "default"
+    negative: Literal["refuse", "clip"] = "clip"
+    missing: Literal["refuse", "report"] = "refuse"
+    plugins: tuple[str, ...] = ()
+
+
+class ReportingConfig(Parameters):
+    """The tasks whose leaderboards a report compares, and what they differ in; no series: the report is of one task."""
+
+    series: tuple[str, ...] = ()
+    against: Literal["imbalance", "training_cells"] = "imbalance"

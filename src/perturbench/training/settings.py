@@ -1,0 +1,42 @@
+"""Settings of a training, readable without torch."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from perturbench.parameters import Parameters
+
+
+class TrainingSettings(Parameters):
+    """How a model is trained.
+
+    Attributes
+    ----------
+    max_epochs, min_epochs
+        Largest and smallest number of epochs.
+    patience
+        Training stops after this many epochs without a lower ``val_loss``.
+    accelerator, devices, precision, gradient_clip_val
+        As in ``lightning.Trainer``.
+    strategy
+        How several devices share the training, as in ``lightning.Trainer``; each takes other batches of the same size.
+        ``auto`` is ``ddp_spawn`` for several devices. A model with weights that some batches do not train (CPA) needs
+        ``ddp_spawn_find_unused_parameters_true``.
+    compile
+        Whether steps are compiled, see :func:`perturbench.training.steps.prepare_steps`.
+    log_every_n_epochs
+        Number of epochs between two logged lines where there is no terminal for a progress bar.
+    """
+
+    max_epochs: int = Field(default=500, ge=1)
+    min_epochs: int = Field(default=5, ge=1)
+    patience: int = Field(default=50, ge=1)
+    accelerator: str = "auto"
+    devices: int | str = 1
+    strategy: str = "auto"
+    precision: str = "32-true"
+    gradient_clip_val: float | None = Field(default=None, gt=0)
+    compile: Literal["auto"] | bool = "auto"
+    log_every_n_epochs: int = Field(default=10, ge=1)
