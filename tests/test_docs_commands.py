@@ -94,11 +94,10 @@ def named_genes():
 
 def without_size(conf):
     """Let published hyperparameters be the defaults, and the paper's seeds one."""
-    for path in (conf / "parameters/models").glob("*.yml"):
-        models = yaml.safe_load(path.read_text())
-        for model in models["models"].values():
-            model["published"] = {name: {} for name in model.get("published") or {}}
-        path.write_text(yaml.safe_dump(models))
+    for path in (conf / "parameters/published").glob("*.yml"):
+        published = yaml.safe_load(path.read_text())["published"]
+        without_values = {model: dict.fromkeys(tasks, {}) for model, tasks in published.items()}
+        path.write_text(yaml.safe_dump({"published": without_values}))
     suites = yaml.safe_load((conf / "suites.yml").read_text())
     suites["paper"]["seeds"] = [0]
     (conf / "suites.yml").write_text(yaml.safe_dump(suites))

@@ -276,7 +276,7 @@ def test_a_killed_run_leaves_nothing_half_written_and_goes_on(project_copy):
 
     assert start(root, *arguments).wait() == 0, (root / "log.txt").read_text()
     text = " ".join((root / "log.txt").read_text().split())
-    assert "going on with an unfinished training after epoch" in text
+    assert "resuming an unfinished training after epoch" in text
     assert (root / "data/08_reporting/demo/report.html").is_file()
     assert not (root / "data/06_models/demo/latent_additive/seed0.unfinished").exists()
 

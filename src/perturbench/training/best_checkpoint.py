@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class KeepBest(Callback):
-    """Keep the checkpoint of the epoch with the lowest ``val_loss``, its weights on their device.
+    """Keep the checkpoint of the epoch with the lowest ``val_loss``; its weights stay on their device.
 
     Attributes
     ----------
@@ -30,7 +30,7 @@ class KeepBest(Callback):
         self._file = folder / "best.ckpt"
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: PerturbationModel) -> None:  # type: ignore[override]
-        """Take the weights if they are better than before; the first ones in any case."""
+        """Copy the weights if ``val_loss`` is the lowest so far, or the first."""
         val_loss = pl_module.epoch_losses["val_loss"]
         if self.checkpoint and not val_loss < self._lowest:
             return
@@ -46,19 +46,19 @@ class KeepBest(Callback):
         pl_module.on_save_checkpoint(self.checkpoint)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write the checkpoint where several processes trained: the one that waits for them cannot see it."""
+        """Write the checkpoint if several processes trained: the process that started them cannot see their memory."""
         if trainer.world_size > 1 and trainer.is_global_zero:
             torch.save(self.checkpoint, self._file)
 
     def best(self) -> dict[str, Any]:
-        """Return the checkpoint, its weights in host memory."""
+        """Return the checkpoint, with its weights in the host's memory."""
         found = self.checkpoint or torch.load(self._file, weights_only=True, map_location="cpu")
         return {**found, "state_dict": {name: value.cpu() for name, value in found["state_dict"].items()}}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the checkpoint, so that a resumed training knows it."""
+        """Return the checkpoint, to be saved with the state of the training."""
         return {"checkpoint": self.checkpoint, "lowest": self._lowest}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take the checkpoint of the training that is resumed."""
+        """Restore the checkpoint of a resumed training."""
         self.checkpoint, self._lowest = state_dict["checkpoint"], state_dict["lowest"]

@@ -1,4 +1,4 @@
-"""Callbacks of a training: recorded losses, seeds and log lines of epochs."""
+"""Callbacks that record losses, seed every epoch and log progress."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ LOSSES = "losses"
 
 
 class RecordLosses(Callback):
-    """Record the losses of each epoch, all terms of them; part of the state that a training resumes from.
+    """Record all terms of the loss in each epoch; a resumed training continues the table.
 
     Attributes
     ----------
     table
-        ``epoch`` (the first is 1), ``train_loss``, ``val_loss`` and the other terms, a list each; NaN in an epoch that
+        A list each of ``epoch`` (the first is 1), ``train_loss``, ``val_loss`` and the other terms; NaN where an epoch
         did not compute a term.
     """
 
@@ -32,40 +32,40 @@ class RecordLosses(Callback):
         self.table: dict[str, list[float]] = {"epoch": [], "train_loss": [], "val_loss": []}
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: PerturbationModel) -> None:  # type: ignore[override]
-        """Add a row."""
+        """Add the losses of the epoch."""
         losses = {"epoch": trainer.current_epoch + 1, **pl_module.epoch_losses}
         n_before = len(self.table["epoch"])
         for name in [*self.table, *(name for name in losses if name not in self.table)]:
             self.table.setdefault(name, [float("nan")] * n_before).append(losses.get(name, float("nan")))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the table."""
+        """Return the table, to be saved."""
         return {LOSSES: self.table}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with a table."""
+        """Continue a saved table."""
         self.table = {name: list(values) for name, values in state_dict[LOSSES].items()}
 
 
 class SeedEpochs(Callback):
-    """Seed each epoch, so that a resumed training draws what an uninterrupted one would."""
+    """Seed every epoch, so that a resumed training draws the same random numbers as an uninterrupted one."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Seed."""
+        """Seed torch's generators."""
         torch.manual_seed(1_000_003 * self.seed + trainer.current_epoch + 7_919 * trainer.global_rank)
 
 
 class LogLosses(Callback):
-    """Log the losses now and then, where there is no terminal for a progress bar."""
+    """Log the losses every few epochs, for log files, which show no progress bar."""
 
     def __init__(self, every_n_epochs: int) -> None:
         self.every_n_epochs = every_n_epochs
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: PerturbationModel) -> None:  # type: ignore[override]
-        """Log."""
+        """Log the losses if it is time."""
         epoch = trainer.current_epoch + 1
         if epoch % self.every_n_epochs == 0:
             losses = ", ".join(f"{name} {value:.5g}" for name, value in pl_module.epoch_losses.items())

@@ -29,7 +29,7 @@ def build_model(target: str, context: Context, hparams: Mapping[str, Any]) -> Pe
     context
         Names of the training data.
     hparams
-        Its other arguments.
+        The other arguments of its constructor.
 
     Raises
     ------

@@ -63,7 +63,7 @@ def fit(
     seed
         Seed of the trainer's random numbers; the model's initial weights were drawn when it was built.
     logger, callbacks
-        More for the trainer.
+        A Lightning logger, and callbacks in addition to those of this function.
     resume_dir
         Folder for the state of an unfinished training. A killed training resumes from what was last saved there if
         ``stamp`` has no differences. The folder is removed at the end.
@@ -195,9 +195,9 @@ def _prepare_resume(folder: Path, stamp: Stamp) -> Path | None:
         try:
             epoch = read_checkpoint(latest)["epoch"]
         except (PerturbenchError, KeyError):
-            _log.warning("the state of an unfinished training is not readable; training starts over")
+            _log.warning("the state of an unfinished training cannot be read; training starts over")
         else:
-            _log.info("going on with an unfinished training after epoch %d", epoch + 1)
+            _log.info("resuming an unfinished training after epoch %d", epoch + 1)
             return latest
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Ask a model: for the pairs of a split's part, for its scores there, or for whatever a table wants."""
+"""Predictions of a trained model: for a part of the split, for its scores there, or for a table of queries."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 Output = Literal["cells", "pseudobulk"]
 OUTPUTS: tuple[Output, ...] = ("cells", "pseudobulk")
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 def predict(
@@ -45,13 +45,13 @@ def predict(
     Parameters
     ----------
     model
-        Trained on the datamodule's training cells.
+        A model that was trained on the training cells of the datamodule.
     datamodule
-        The data and split.
+        The data and the split.
     part
-        Whose (state, perturbation) pairs to predict, from its control cells.
+        The part whose (state, perturbation) pairs are predicted.
     accelerator
-        As in ``lightning.Trainer``.
+        The device that predicts, as in ``lightning.Trainer``.
 
     Returns
     -------
@@ -81,29 +81,29 @@ def predict_queries(
     seed: int = 0,
     accelerator: str = "auto",
 ) -> ad.AnnData:
-    """Predict what a table asks for, observed or not: combinations of known perturbations, other states.
+    """Predict the pairs in a table of queries, observed or not: other states, combinations of known perturbations.
 
     Parameters
     ----------
     model
-        A trained model, as :func:`perturbench.training.load_model` gives it.
+        A trained model; :func:`perturbench.training.load_model` loads it from a checkpoint.
     adata
         Cells with log-normalised expression in ``X``, ``(n_cells, n_genes)``, of the genes that the model was trained
-        on; its control cells are what predictions start from.
+        on. Predictions start from its control cells.
     table
-        One row per wanted (state, perturbation) pair; the columns are those of the model's perturbations and
-        covariates. See :func:`perturbench.data.queries.read_table`.
+        One row per query, a (state, perturbation) pair; its columns have the names of the training data's
+        perturbation and covariate columns. See :func:`perturbench.data.queries.read_table`.
     output
         ``cells``: every control cell of the state under the perturbation. ``pseudobulk``: their mean, summed batch by
-        batch, so that the cells of all pairs are never in memory at once.
+        batch, so that the predicted cells of all pairs are never in memory at once.
     rows
-        Where control cells are taken from, ``(n_rows,)``; all of ``adata`` if not given.
+        Rows of ``adata`` to take control cells from, ``(n_rows,)``; all rows if not given.
     max_control_cells, seed
-        Start from at most this many control cells per state, chosen by the seed; ``None`` for all.
+        Largest number of control cells per state, ``None`` for all of them, and the seed that chooses them.
     batch_size, num_workers
-        Of the loader.
+        Number of cells per batch, and of processes that load batches.
     accelerator
-        As in ``lightning.Trainer``.
+        The device that predicts, as in ``lightning.Trainer``.
 
     Returns
     -------
@@ -113,8 +113,8 @@ def predict_queries(
     Raises
     ------
     PerturbenchError
-        Before anything is computed, if the model was trained on other genes or columns, or as
-        :func:`perturbench.data.queries.query_pairs`; after it, if a prediction is not finite.
+        Before anything is computed, if the model was trained on other genes or columns, or a query cannot be answered
+        (see :func:`perturbench.data.queries.query_pairs`). Afterwards, if a prediction is not finite.
     """
     require_choice("output", output, OUTPUTS)
     context = model.training_record
@@ -133,7 +133,7 @@ def predict_queries(
         seed=seed,
     )
     size = len(dataset) * model.n_genes * 4 / 1e9
-    _log.info("%d wanted pairs, %d cells, %.2g GB as cells", len(pairs), len(dataset), size)
+    logger.info("%d queries, %d cells, %.2g GB as cells", len(pairs), len(dataset), size)
     loader = batch_loader(dataset, batch_size, num_workers=num_workers)
     predicted = (_cells if output == "cells" else _pseudobulk)(model, loader, accelerator)
     _require_finite(predicted, context["perturbation_key"])
@@ -148,7 +148,7 @@ def test_scores(
     Parameters
     ----------
     model, datamodule, part, accelerator
-        As in :func:`predict`; the model's ``test_metrics`` are computed.
+        As in :func:`predict`. The metrics are the model's ``test_metrics``.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Saving the state of a training, from which a killed one resumes, in a thread and in little of its time."""
+"""Saving the state of a training in a thread, in a small share of its time; a killed training resumes from it."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ if TYPE_CHECKING:
 
     import lightning as L
 
-#: All saving together takes at most this share of a training's time; a kill loses at most as much.
+#: Saving takes at most this share of the time of a training, and a kill loses at most the time between two saves.
 SHARE = 1 / 20
-#: Assumed speed of the first save, bytes per second; later ones are timed.
+#: Assumed speed of the first save, in bytes per second; later saves are timed.
 _FIRST_GUESS = 200e6
 
 
 class CheckpointWriter(TorchCheckpointIO):
-    """Write checkpoints in a thread of :class:`AsyncCheckpointIO`; a CUDA device copies on a stream of its own.
+    """Write checkpoints in the thread of an :class:`AsyncCheckpointIO`; on CUDA devices, on a stream of its own.
 
     Attributes
     ----------
     busy
         Whether a checkpoint is being written.
     seconds
-        How long the last one took.
+        Duration of the last write.
     """
 
     def __init__(self) -> None:
         self.busy, self.seconds = False, 0.0
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write a checkpoint aside and rename it, so that a kill leaves the old one or the new one."""
+        """Write a temporary file and rename it, so that a kill leaves either the old checkpoint or the new one."""
         start, self.busy = time.monotonic(), True
         try:
             with _own_stream(), atomic_path(path) as file:
@@ -50,14 +50,14 @@ class CheckpointWriter(TorchCheckpointIO):
 
 
 class SaveLatest(ModelCheckpoint):
-    """Save the state of the training after an epoch, so that a killed one can resume, in at most 5% of the time.
+    """Save the state of the training after epochs, so thinned out that saving takes at most 5% of the time.
 
     Parameters
     ----------
     folder
-        Where ``latest.ckpt`` is written.
+        Folder of ``latest.ckpt``.
     writer
-        Writes it; its time counts.
+        The writer of the file, whose time counts.
     """
 
     def __init__(self, folder: Path, writer: CheckpointWriter) -> None:
@@ -67,33 +67,35 @@ class SaveLatest(ModelCheckpoint):
         self._began, self._blocked = 0.0, 0.0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Put off the first save by what it is expected to take."""
+        """Delay the first save in proportion to its expected duration."""
         # Weights, two moments of Adam and the best weights.
         n_bytes = 4 * sum(weight.numel() * weight.element_size() for weight in pl_module.parameters())
         self._began, self._blocked = time.monotonic(), n_bytes / _FIRST_GUESS
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save, unless it is too early."""
+        """Save if it is time."""
         self._save_if_due(super().on_train_epoch_end, trainer, pl_module)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save, unless it is too early."""
+        """Save if it is time."""
         self._save_if_due(super().on_validation_end, trainer, pl_module)
 
     def _save_if_due(self, save: Callable[..., None], trainer: L.Trainer, module: L.LightningModule) -> None:
         now = time.monotonic()
         due = not self._writer.busy and now >= self._began + (self._blocked + self._writer.seconds) / SHARE
-        # All processes of a training save together, so one of them decides.
+        # All processes have to save together, so the first one decides for all.
         if trainer.strategy.broadcast(due):
-            saved_at = self._last_global_step_saved
+            saved_at, self._writer.busy = self._last_global_step_saved, True
             save(trainer, module)
-            if self._last_global_step_saved != saved_at:
+            if self._last_global_step_saved != saved_at:  # Lightning saves in one of the two hooks
                 self._began, self._blocked = now, time.monotonic() - now
+            else:
+                self._writer.busy = False
 
 
 @contextmanager
 def _own_stream() -> Iterator[None]:
-    """Run CUDA work of this thread beside that of the training, after what is queued there."""
+    """Run the CUDA copies of this thread after the queued work of the training, and beside what comes later."""
     if not torch.cuda.is_initialized():
         yield
         return

@@ -1,4 +1,4 @@
-"""Lightning's trainer, quiet about what is meant here and plain about mistakes."""
+"""Lightning's trainer without the hints that do not apply here, and with errors that name our parameters."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from lightning.pytorch.callbacks import Callback
 
-#: Where Lightning logs hints; the last once anything imports the standalone packages, as MLflow does.
+#: Loggers of Lightning's hints. The second one exists once the standalone package was imported, as MLflow does.
 _HINTS = tuple(f"{package}.utilities.rank_zero" for package in ("lightning.pytorch", "pytorch_lightning"))
-#: Of Lightning, about what is meant: a resumed folder, models without an optimizer, whole batches made in process.
+#: Warnings of Lightning about what is intended here: resumed folders, no optimizer, batches made in this process.
 _KNOWN_WARNINGS = (
     "Checkpoint directory .* exists and is not empty",
     ".*configure_optimizers. returned .None.",
@@ -35,7 +35,7 @@ _KNOWN_WARNINGS = (
 
 @contextmanager
 def explain_device_errors(accelerator: str) -> Iterator[None]:
-    """Turn Lightning's complaint about the machine into one that names the parameter."""
+    """Re-raise errors about the device, naming the parameter to change."""
     try:
         yield
     except MisconfigurationException as error:
@@ -64,7 +64,7 @@ def fast_arithmetic() -> Iterator[None]:
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Leave out Lightning's hints about devices and loaders; warnings about anything else stay."""
+    """Silence Lightning's hints about devices and data loaders; all other warnings are shown."""
     levels = {name: logging.getLogger(name).level for name in _HINTS}
     for name in levels:
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -80,14 +80,14 @@ def quiet_lightning() -> Iterator[None]:
 
 @contextmanager
 def repeatable() -> Iterator[None]:
-    """Give models that sample at prediction the same random numbers every time, and nobody else others."""
+    """Seed the random number generators inside the block, for models that sample, and restore them afterwards."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         yield
 
 
 def plain_trainer(accelerator: str, *, progress: bool, callbacks: Sequence[Callback] = ()) -> L.Trainer:
-    """Return a trainer that keeps no files.
+    """Return a trainer that writes no files.
 
     Raises
     ------
