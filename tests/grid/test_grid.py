@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 
 import anndata as ad
@@ -13,8 +14,9 @@ import pytest
 from rich.console import Console
 
 from perturbench.errors import PerturbenchError
+from perturbench.grid import processes
 from perturbench.grid.benchmark import Benchmark, commands, plan
-from perturbench.grid.processes import Job, Outcome, failure_of, last_error
+from perturbench.grid.processes import Job, Outcome, failure_of, gpu_slots, last_error
 from perturbench.grid.progress import Progress
 from perturbench.grid.runs import Run, needs_training, stale_because
 from perturbench.grid.suites import Suite, choose
@@ -294,3 +296,25 @@ def test_a_terminal_shows_a_table_of_states(tmp_path):
         "waiting": ["1", "1"],
     }
     assert table.caption == "a/x/seed0 0:00"
+
+
+def test_runs_are_spread_over_the_gpus(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    assert gpu_slots(3) == [{"CUDA_VISIBLE_DEVICES": "2"}, {"CUDA_VISIBLE_DEVICES": "5"}, {"CUDA_VISIBLE_DEVICES": "2"}]
+    seen, barrier = [], threading.Barrier(2)
+
+    def record(job, stop):
+        barrier.wait(20)
+        seen.append((job.name, job.variables["CUDA_VISIBLE_DEVICES"]))
+        return Outcome(0, 0.0)
+
+    monkeypatch.setattr(processes, "execute", record)
+    jobs = [Job(name, (), tmp_path, tmp_path / "log") for name in "abcd"]
+    assert len(list(processes.run_local(jobs, gpu_slots(2)))) == 4
+    assert sorted(gpu for _, gpu in seen) == ["2", "2", "5", "5"]
+
+
+def test_without_gpus_runs_have_no_device(monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(processes, "_n_gpus", lambda: 0)
+    assert gpu_slots(2) == [{}, {}]

@@ -14,7 +14,7 @@ import click
 from perturbench.errors import PerturbenchError
 from perturbench.grid.benchmark import Benchmark, commands, plan
 from perturbench.grid.on_ray import run_on_ray
-from perturbench.grid.processes import run_local
+from perturbench.grid.processes import gpu_slots, run_local
 from perturbench.grid.progress import Progress
 from perturbench.grid.suites import choose
 from perturbench.grid.task import Params, TaskOfGrid, load_suites
@@ -67,9 +67,9 @@ def run_benchmark(
         return
     for line in left_out:
         click.echo(line)
-    run_jobs: RunJobs = (
-        partial(run_on_ray, address=address, gpus=gpus_per_run) if address else partial(run_local, at_once=jobs)
-    )
+    run_jobs: RunJobs = partial(run_local, slots=gpu_slots(jobs))
+    if address:
+        run_jobs = partial(run_on_ray, address=address, gpus=gpus_per_run)
     with Progress(runs) as progress:
         benchmark = Benchmark(runs, of_grid, run_jobs, progress)
         _until_interrupted(benchmark)

@@ -16,12 +16,13 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
-    from pathlib import Path
 
 _PATIENCE = 10.0
 _PARENT = "PERTURBENCH_STARTED_BY"
@@ -94,20 +95,47 @@ def _watch(parent: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def run_local(jobs: Sequence[Job], at_once: int = 1) -> Generator[tuple[Job, Outcome]]:
-    """Run jobs on this machine, ``at_once`` at a time; yield each when it has ended.
+def run_local(jobs: Sequence[Job], slots: Sequence[Mapping[str, str]] = ({},)) -> Generator[tuple[Job, Outcome]]:
+    """Run jobs on this machine, one per slot at a time; yield each when it has ended.
 
-    If the caller stops early, for example at an interrupt, running processes are ended and no other is started.
+    A slot is the environment variables of the processes that run in it, see :func:`gpu_slots`. If the caller stops
+    early, for example at an interrupt, running processes are ended and no other is started.
     """
     stop = threading.Event()
-    with ThreadPoolExecutor(at_once) as pool:
+    free: SimpleQueue[Mapping[str, str]] = SimpleQueue()
+    for slot in slots:
+        free.put(slot)
+
+    def execute_in_slot(job: Job) -> Outcome:
+        slot = free.get()
         try:
-            running = {pool.submit(execute, job, stop): job for job in jobs}
+            return execute(replace(job, variables={**slot, **job.variables}), stop)
+        finally:
+            free.put(slot)
+
+    with ThreadPoolExecutor(len(slots)) as pool:
+        try:
+            running = {pool.submit(execute_in_slot, job): job for job in jobs}
             for future in as_completed(running):
                 yield running[future], future.result()
         finally:
             stop.set()
             pool.shutdown(cancel_futures=True)
+
+
+def gpu_slots(n_jobs: int) -> list[dict[str, str]]:
+    """Return the slots of so many jobs at once: each job sees one GPU of this machine, and jobs share GPUs evenly.
+
+    ``CUDA_VISIBLE_DEVICES`` limits the GPUs that are used. Without GPUs, the slots set no variables.
+    """
+    limited = os.environ.get("CUDA_VISIBLE_DEVICES")
+    gpus = limited.split(",") if limited else [str(number) for number in range(_n_gpus())]
+    return [{"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]} if gpus else {} for number in range(n_jobs)]
+
+
+def _n_gpus() -> int:
+    """Return the number of NVIDIA GPUs as the driver lists them, without the import of torch."""
+    return len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
 
 
 def failure_of(job: Job, outcome: Outcome) -> str:
