@@ -96,7 +96,7 @@ def without_size(conf):
     """Let published hyperparameters be the defaults, and the paper's seeds one."""
     for path in (conf / "parameters/published").glob("*.yml"):
         published = yaml.safe_load(path.read_text())["published"]
-        without_values = {model: dict.fromkeys(tasks, {}) for model, tasks in published.items()}
+        without_values = {model: {task: {} for task in tasks} for model, tasks in published.items()}
         path.write_text(yaml.safe_dump({"published": without_values}))
     suites = yaml.safe_load((conf / "suites.yml").read_text())
     suites["paper"]["seeds"] = [0]

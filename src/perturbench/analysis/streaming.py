@@ -43,8 +43,9 @@ class StreamedEvaluation:
         self._positions = np.array([self._reference.pairs.index(pair) for pair in pairs])
         n_pairs = len(self._reference.pairs)
         self._sums = GroupSums(n_pairs, len(self._reference.genes))
-        needs_cells = any(metric.needs == "cells" for metric in self.metrics)
-        self._sample = SampledCells(n_pairs, MAX_CELLS) if needs_cells else None
+        #: Whether a metric needs cells; otherwise sums of the pairs suffice, see :meth:`add_sums`.
+        self.needs_cells = any(metric.needs == "cells" for metric in self.metrics)
+        self._sample = SampledCells(n_pairs, MAX_CELLS) if self.needs_cells else None
 
     def add(self, predicted: np.ndarray, pair_codes: np.ndarray) -> None:
         """Add predicted cells ``(n_cells, n_genes)`` of the pairs at these positions, ``(n_cells,)``."""
@@ -52,6 +53,11 @@ class StreamedEvaluation:
         self._sums.add(predicted, codes)
         if self._sample is not None:
             self._sample.add(predicted, codes)
+
+    def add_sums(self, sums: np.ndarray, counts: np.ndarray) -> None:
+        """Add sums of predicted cells, ``(n_pairs, n_genes)``, and the numbers of cells, ``(n_pairs,)``."""
+        self._sums.sums[self._positions] += sums
+        self._sums.counts[self._positions] += counts
 
     def scores(self) -> pd.DataFrame:
         """Return the scores in long form, see :class:`perturbench.analysis.evaluation.Evaluation`."""

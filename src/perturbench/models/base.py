@@ -20,6 +20,7 @@ from perturbench.analysis.streaming import StreamedEvaluation
 from perturbench.data.encoding import context_keys, require_same_names
 from perturbench.data.loading.decoding import decode_pairs, obs_of_pairs
 from perturbench.data.loading.examples import encode_example
+from perturbench.data.loading.pair_sums import PairSums
 from perturbench.data.types import Example
 from perturbench.errors import PerturbenchError
 from perturbench.models.loss_terms import EpochMeans, named_terms, stack_terms
@@ -270,20 +271,27 @@ class PerturbationModel(L.LightningModule, ABC):
         self._evaluation = StreamedEvaluation(
             dataset.reference(), dataset.groups.keys, dataset.pairs, self.test_metrics
         )
+        self._pair_sums = PairSums(len(dataset.pairs), self.n_genes, self.device)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Predict a batch and add it to the sums of its pairs."""
         if batch.groups is None:
             raise PerturbenchError("testing needs counterfactual batches; use the datamodule's test_dataloader.")
-        self._evaluation.add(self.predict(batch).float().cpu().numpy(), batch.groups.cpu().numpy())
+        predicted = self.predict(batch).float()
+        if self._evaluation.needs_cells:
+            self._evaluation.add(predicted.cpu().numpy(), batch.groups.cpu().numpy())
+        else:
+            self._pair_sums.add(predicted, batch.groups)
 
     def on_test_epoch_end(self) -> None:
         """Log the benchmark metrics, means over perturbations; ``test_scores`` has them per perturbation."""
+        if not self._evaluation.needs_cells:
+            self._evaluation.add_sums(*self._pair_sums.to_host())
         names = [metric.name for metric in self._evaluation.metrics]
         self.test_scores = self._evaluation.scores()
         summary = summarise(self.test_scores, names).iloc[0]
         self.log_dict({f"test_{name}": float(value) for name, value in summary.items()})
-        del self._evaluation
+        del self._evaluation, self._pair_sums
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what loading needs: the class of the model and its training record."""

@@ -1,0 +1,34 @@
+"""Sums of predicted cells per pair, on the device that predicts them."""
+
+from __future__ import annotations
+
+import torch
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class PairSums:
+    """Add up predicted cells per pair where they are, so that only the sums are copied to the host.
+
+    Parameters
+    ----------
+    n_pairs, n_genes
+        Size of the sums.
+    device
+        Device of the predicted cells.
+    """
+
+    def __init__(self, n_pairs: int, n_genes: int, device: torch.device) -> None:
+        self._sums = torch.zeros(n_pairs, n_genes, dtype=torch.float64, device=device)
+        self._counts = torch.zeros(n_pairs, dtype=torch.int64, device=device)
+
+    def add(self, predicted: torch.Tensor, pair_codes: torch.Tensor) -> None:
+        """Add cells ``(n_cells, n_genes)`` of the pairs at these positions, ``(n_cells,)``."""
+        self._sums.index_add_(0, pair_codes, predicted.double())
+        self._counts.index_add_(0, pair_codes, torch.ones_like(pair_codes))
+
+    def to_host(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the sums ``(n_pairs, n_genes)`` float64 and the number of cells of each pair, ``(n_pairs,)``."""
+        return self._sums.cpu().numpy(), self._counts.cpu().numpy()
