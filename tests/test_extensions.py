@@ -60,6 +60,48 @@ def test_model_and_metric_of_the_readme_on_a_toy_task(run, user_modules):
     assert board["max_error_rank_average"].between(0, 1).all()
 
 
+TWO_OPTIMIZERS = """
+import torch
+from perturbench.models import PerturbationModel
+
+class ScaleAndShift(PerturbationModel):
+    def __init__(self, context, lr: float = 0.01):
+        super().__init__(context, lr=lr)
+        self.automatic_optimization = False
+        self.scale = torch.nn.Parameter(torch.ones(1))
+        self.shift = torch.nn.Parameter(torch.zeros(self.n_genes))
+
+    def predict(self, batch):
+        return batch.matched_controls() * self.scale + self.shift
+
+    def loss(self, batch):
+        error = (self.predict(batch) - batch.observed()).square().mean()
+        return {"loss": error + self.size(batch)["loss"], "error": error}
+
+    def size(self, batch):
+        return {"loss": 0.1 * self.shift.square().mean()}
+
+    def configure_optimizers(self):
+        return self.adam([self.scale]), self.adam([self.shift])
+
+    def training_step(self, batch, batch_idx):
+        scale, shift = self.optimizers()
+        self.minimise(scale, self.loss, batch)
+        self.minimise(shift, self.loss, batch, "train_shift")
+"""
+
+
+def test_model_with_two_losses_and_two_optimizers(run, user_modules):
+    """One module and one YAML file; its terms are in the table of losses that the report draws."""
+    (user_modules / "my_models.py").write_text(TWO_OPTIMIZERS)
+    registered = "models: {two: {target: my_models.ScaleAndShift, defaults: {lr: 0.01}}}\n"
+    (user_modules / "conf/base/parameters/models/two.yml").write_text(registered)
+    run(**TINY, model="two")
+    table = pd.read_csv(next((user_modules / "data").glob("**/two/seed0.csv")))
+    assert {"train_loss", "val_loss", "train_error", "val_error", "train_shift_loss"} <= set(table.columns)
+    assert table.notna().all(axis=None)
+
+
 @pytest.mark.parametrize("block", blocks("python"))
 def test_what_the_readme_adds_takes_eight_lines(block):
     assert len([line for line in block.splitlines() if line]) <= 8
