@@ -97,7 +97,7 @@ def test_model_with_two_losses_and_two_optimizers(run, user_modules):
     registered = "models: {two: {target: my_models.ScaleAndShift, defaults: {lr: 0.01}}}\n"
     (user_modules / "conf/base/parameters/models/two.yml").write_text(registered)
     run(**TINY, model="two")
-    table = pd.read_csv(next((user_modules / "data").glob("**/two/seed0.csv")))
+    table = pd.read_csv(next((user_modules / "data").glob("**/two/seed0.losses.csv")))
     assert {"train_loss", "val_loss", "train_error", "val_error", "train_shift_loss"} <= set(table.columns)
     assert table.notna().all(axis=None)
 
