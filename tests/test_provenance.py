@@ -279,7 +279,10 @@ def test_a_checkpoint_of_other_code_is_used_with_a_warning(caplog):
     assert require_current_checkpoint({KEY: other.text()}, cells, split) == other
     assert "changed since the checkpoint was trained: code of the model. If that matters" in caplog.text
     assert "--params=task:demo,model:ridge,seed:1" in caplog.text
-    for checkpoint, message in [({}, "has no stamp"), ({KEY: stamp.text()}, "which changed: split")]:
+    for checkpoint, message in [
+        ({}, "has no readable stamp"),
+        ({KEY: stamp.text()}, "data changed since the checkpoint was trained: split"),
+    ]:
         with pytest.raises(PerturbenchError, match=message):
             require_current_checkpoint(checkpoint, cells, split[::-1])
 

@@ -174,7 +174,7 @@ def test_a_failing_trial_is_recorded_and_the_search_goes_on(run):
     assert trials["state"].tolist() == ["COMPLETE", "FAIL"], "the start lies outside the space, and is tried"
     assert "ended without a finite val_loss" in trials["error"][1]
     with pytest.raises(
-        PerturbenchError, match=r"none of 2 trials .* completed: .*without a finite val_loss.*lr=2e\+37"
+        PerturbenchError, match=r"none of the 2 trials .* completed: .*without a finite val_loss.*lr=2e\+37"
     ):
         run("hpo", **diverging, hpo={"n_trials": 2}, hparams={"lr": 2e37}, seed=1)
     assert pd.read_parquet(path)["error"].notna().all()
@@ -197,7 +197,7 @@ def test_what_was_made_from_another_split_is_refused(run):
     ):
         run("evaluation", **other)
     with pytest.raises(
-        PerturbenchError, match=r"the checkpoint does not belong to these data, which changed: split\. Train again"
+        PerturbenchError, match=r"the data changed since the checkpoint was trained: split\. Train again"
     ):
         predict_only(run, **other, model="linear_additive")
     run("modeling", "evaluation", **other, model="linear_additive")

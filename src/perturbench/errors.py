@@ -1,4 +1,4 @@
-"""The exception that user mistakes raise, and helpers to word its messages."""
+"""The exception for mistakes of the user, and helpers for its messages."""
 
 from collections.abc import Iterable
 

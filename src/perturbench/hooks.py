@@ -1,4 +1,4 @@
-"""Project hooks: explain missing inputs, print the leaderboard at the end of a run, complete the tracking."""
+"""Project hooks: explain missing inputs, print the leaderboard at the end of a run, track runs in MLflow."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class ProjectHooks:
 
     @hook_impl
     def after_context_created(self, context: Any) -> None:
-        """Append the folder to the path, after everything that is installed."""
+        """Append the folder to ``sys.path``; installed packages come first."""
         if str(context.project_path) not in sys.path:
             sys.path.append(str(context.project_path))
 
 
 class InputHooks:
-    """Say what is missing or misspelled before anything is computed."""
+    """Report missing inputs and unknown metrics before anything is computed."""
 
     @hook_impl
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
@@ -41,8 +41,8 @@ class InputHooks:
         for name in _EDITED & pipeline.all_outputs():
             if catalog.exists(name):
                 raise PerturbenchError(
-                    f"'{name}' is there already, and may have been edited: {_path_of(catalog[name])}. Use it, delete "
-                    "it, or name another file: --params=queries.path:<file>"
+                    f"'{name}' exists already, and may have been edited: {_path_of(catalog[name])}. Use it, delete it, "
+                    "or name another file: --params=queries.path:<file>"
                 )
         for name in sorted(pipeline.inputs()):
             if name.startswith("param") or catalog.exists(name):
@@ -50,7 +50,7 @@ class InputHooks:
             maker = next((stage for stage in _STAGES if name in _outputs_of(stage)), None)
             if maker is not None:
                 raise PerturbenchError(
-                    f"'{name}' is not there yet: {_path_of(catalog[name])}. {_how_to_make(name, maker, catalog)}"
+                    f"'{name}' does not exist yet: {_path_of(catalog[name])}. {_how_to_make(name, maker, catalog)}"
                 )
 
 
@@ -59,7 +59,7 @@ class SummaryHooks:
 
     @hook_impl
     def after_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
-        """Print what the run made."""
+        """Print the leaderboard, and the paths of the files that the run made."""
         outputs = pipeline.all_outputs()
         if "leaderboard" in outputs:
             from perturbench.analysis.leaderboard import print_leaderboard
@@ -73,9 +73,9 @@ class SummaryHooks:
 
 
 class TrackingHooks:
-    """Keep an MLflow run of each Kedro run that trains, searches or scores something new.
+    """Record an MLflow run for each Kedro run that trains, searches or scores something new.
 
-    The run is started when the first of these happens, so that other runs do not import MLflow, which takes seconds.
+    The MLflow run starts when the first of these happens, so that other Kedro runs do not import MLflow, which is slow.
     """
 
     _loader: Any = None
@@ -145,7 +145,7 @@ def _how_to_make(name: str, maker: str, catalog: DataCatalog) -> str:
     chosen = ",".join(f"{key}:{catalog.load(f'params:{key}')}" for key in ("task", "model", "seed"))
     command = f"kedro run --pipeline={maker} --params={chosen}"
     if name in _EDITED:
-        return f"Name a file of yours with --params=queries.path:<file>, or make one to edit: {command}"
+        return f"Name your file with --params=queries.path:<file>, or make a template to edit: {command}"
     return f"The {maker} pipeline makes it: {command}, or run the whole chain: kedro run --params={chosen}"
 
 

@@ -1,4 +1,4 @@
-"""Base class of typed parameters: a wrong name or value is refused when they are made."""
+"""Base class of typed parameters: creating them with a wrong name or value raises an error."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ class Parameters(BaseModel):
 
     A subclass lists its fields once, with their defaults. The library takes it as an argument, and the project checks
     a section of ``parameters.yml`` against it before any node runs. A field that is added to the subclass is therefore
-    also a parameter of the project. A ``title`` in ``model_config`` is where the values come from, for messages.
+    also a parameter of the project. A ``title`` in ``model_config`` names the source of the values in messages.
 
     Raises
     ------
     PerturbenchError
-        On unknown names, with the names there are, and on values of the wrong type or out of range.
+        On unknown names (the message lists the known ones), and on values of the wrong type or out of range.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

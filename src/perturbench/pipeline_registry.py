@@ -3,7 +3,7 @@
 from kedro.framework.project import find_pipelines
 from kedro.pipeline import Pipeline
 
-#: What is asked for by name; everything else is the default chain.
+#: Pipelines that run only when they are named; all others form the default chain.
 OPTIONAL = {"hpo", "prediction", "template"}
 
 

@@ -12,8 +12,8 @@ CONFIG_LOADER_ARGS = {
     "config_patterns": {"suites": ["suites*", "suites*/**"], "mlflow": ["mlflow*", "mlflow*/**"]},
 }
 
-# Tests and many machines at once run without an MLflow store.
+# PERTURBENCH_TRACKING=off runs without an MLflow store, for tests and for many machines at the same time.
 TRACKING = os.environ.get("PERTURBENCH_TRACKING", "on") != "off"
 HOOKS = (ProjectHooks(), InputHooks(), SummaryHooks(), *((TrackingHooks(),) if TRACKING else ()))
-# The project tracks its runs itself. The plugin, where it is installed, would start a second run of each.
+# The project tracks its runs itself. The plugin, if it is installed, would record each of them a second time.
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro-mlflow", "kedro_mlflow")

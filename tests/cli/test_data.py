@@ -100,7 +100,7 @@ def test_mistakes_are_told_without_a_traceback(project_copy, monkeypatch, comman
     monkeypatch.chdir(project_copy.parent)
     result = CliRunner().invoke(main, ["data", command])
     assert result.exit_code == 1
-    assert "no project here" in result.output
+    assert "no project found" in result.output
 
 
 def test_heavy_libraries_are_not_imported(project_copy):

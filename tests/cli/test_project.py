@@ -42,9 +42,9 @@ def test_benchmark_runs_models_and_names_the_failed(kedro):
         (["--models=control,nope"], "unknown model 'nope'"),
         (["--models=control", "--tasks=nope"], "unknown task 'nope'"),
         (["--suite=nope"], "unknown suite 'nope'; choose one of: demo, paper, paper_scgpt"),
-        ([], "name the models"),
+        ([], "no models are given"),
         (["--models=control", "--seeds=a"], "seeds.0"),
-        (["--models=control", "--params=seed:1"], "--params gives seed; use --tasks, --models and --seeds"),
+        (["--models=control", "--params=seed:1"], "--params sets seed; use --tasks, --models and --seeds"),
         (["--models=control", "--params=trainer.max_epochs:0"], "max_epochs"),
         (["--models=control", "--params=evaluation.metrics:rmsd"], "unknown metrics profile or metric 'rmsd'"),
         (["--models=gears", "--params=hyperparameters:published"], "every model is left out"),
@@ -115,5 +115,5 @@ def test_unreachable_raw_data_names_the_file_and_the_fix(kedro):
 def test_missing_predictions_name_the_command(kedro):
     kedro("run", "--pipelines=ingestion,splitting,preprocessing", "--env=test")
     result = kedro("run", "--pipeline=evaluation", "--params=task:demo,model:control", check=False)
-    assert "'predictions' is not there yet" in result.stderr
+    assert "'predictions' does not exist yet" in result.stderr
     assert "kedro run --pipeline=modeling --params=task:demo,model:control" in result.stderr

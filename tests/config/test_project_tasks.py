@@ -67,5 +67,5 @@ def test_what_is_missing_is_named_with_the_command_that_makes_it(project_copy):
 
 def test_outside_a_project_no_task_has_a_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(PerturbenchError, match="is in none; work in the project's folder"):
+    with pytest.raises(PerturbenchError, match="is not inside one; work in the project's folder"):
         Evaluator("demo")

@@ -77,9 +77,9 @@ def test_missing_torn_and_foreign_predictions_are_stale(tmp_path):
     path = tmp_path / "seed0.h5ad"
     assert stale_because(STAMP, path) == "no prediction yet"
     path.write_text("torn")
-    assert stale_because(STAMP, path) == "the prediction has no stamp that can be read"
+    assert stale_because(STAMP, path) == "the prediction has no readable stamp"
     ad.AnnData(np.ones((2, 3))).write_h5ad(path)
-    assert stale_because(STAMP, path) == "the prediction has no stamp that can be read"
+    assert stale_because(STAMP, path) == "the prediction has no readable stamp"
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_data_is_made_again_if_parameters_or_a_file_changed(tmp_path):
     record, file = tmp_path / "grid.json", tmp_path / "split.parquet"
     cells = Stamp.make("demo", settings={"splitter": {"seed": 1}}, code={"splitter": "c"})
     embedded = cells.extend(settings={"embedding": {"seed": 1}}, code={"embedding": "e"})
-    assert known_inputs(record, cells, [file]) == (None, "it was not made by this command yet")
+    assert known_inputs(record, cells, [file]) == (None, "it was not made by kedro benchmark")
     file.write_text("1")
     states = {str(file): [1, file.stat().st_mtime_ns]}
     record.write_text(json.dumps({"perturbench": embedded.text(), "files": states, "inputs": {"split": "b"}}))
@@ -138,7 +138,7 @@ class PretendedTask:
         self.name, self._folder, self._stale, self._data = name, folder, stale, data
 
     def inputs(self):
-        return ({"split": "b"}, "") if self._data else (None, "it is not there yet")
+        return ({"split": "b"}, "") if self._data else (None, "it does not exist yet")
 
     record_inputs = lambda self: {"split": "b"}  # noqa: E731
 
@@ -210,7 +210,7 @@ def test_a_failed_run_does_not_stop_the_others(run_grid, ran, tmp_path):
 def test_an_earlier_prediction_of_a_failed_run_is_told(run_grid, tmp_path):
     (tmp_path / "a-x.h5ad").touch()
     grid, _ = run_grid(stale=RUNS, fail=["a/x/seed0"])
-    assert grid.failures["a/x/seed0"].endswith("; an earlier prediction of it is there")
+    assert grid.failures["a/x/seed0"].endswith("; its earlier prediction is kept")
 
 
 def test_a_task_without_a_good_run_is_not_reported(run_grid, ran):
@@ -220,10 +220,10 @@ def test_a_task_without_a_good_run_is_not_reported(run_grid, ran):
 
 def test_missing_data_is_made_first_and_its_failure_is_of_its_task_only(run_grid, ran):
     grid, text = run_grid(stale=RUNS, data=False, fail=["a: data"])
-    assert "a: making the data (it is not there yet)" in text
+    assert "a: making the data (it does not exist yet)" in text
     assert ran == ["a: data", "b: data", "b/x/seed0", "b/y/seed0", "b: report"]
     assert list(grid.failures) == ["a: data"]
-    assert "a/x/seed0: failed (there is no data)" in text
+    assert "a/x/seed0: failed (the task's data could not be made)" in text
 
 
 def test_commands_of_what_would_run(tmp_path):

@@ -42,7 +42,7 @@ def test_runs_take_gpus_and_are_told_to_wait_for_them(cluster, tmp_path, capfd):
     try:
         with pytest.raises(TimeoutError):
             waiting.result(timeout=5)
-        assert "no machine of the Ray cluster has 2 GPUs now" in capfd.readouterr().err
+        assert "no machine of the Ray cluster has 2 GPUs; the runs wait" in capfd.readouterr().err
     finally:
         cluster.add_node(num_cpus=1, num_gpus=2)
     assert waiting.result(timeout=60)[1].code == 0
@@ -53,7 +53,7 @@ def test_runs_take_gpus_and_are_told_to_wait_for_them(cluster, tmp_path, capfd):
 def test_without_a_cluster_or_without_ray_the_fix_is_told(tmp_path, monkeypatch):
     job = Job("x", ("--version",), tmp_path, tmp_path / "x.log")
     for address in ("127.0.0.1:9", "nonsense"):
-        with pytest.raises(PerturbenchError, match=f"there is no Ray cluster at '{address}'"):
+        with pytest.raises(PerturbenchError, match=f"no Ray cluster answers at '{address}'"):
             list(run_on_ray([job], address))
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(PerturbenchError, match=r"pip install 'perturbench\[ray\]'"):

@@ -158,7 +158,7 @@ def test_an_interrupted_grid_leaves_no_process_behind(grid, number):
     os.kill(process.pid, number)
     text, _ = process.communicate()
     assert process.returncode == 1
-    assert "stopped; the same command goes on with what is not done" in text
+    assert "stopped; run the same command again to continue" in text
     assert "Traceback" not in text
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)

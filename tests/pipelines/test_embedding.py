@@ -89,7 +89,7 @@ def test_what_used_another_embedding_is_refused_and_the_rest_is_not(run, scgpt):
     run(*DATA, "modeling", **without, model="control")
     run("modeling", "evaluation", **scgpt, model="linear_additive")
     run("preprocessing", **{**scgpt, "embedding": {**scgpt["embedding"], "seed": 5, "max_length": 4}})
-    with pytest.raises(PerturbenchError, match=r"which changed: embedding X_scgpt\. Train again"):
+    with pytest.raises(PerturbenchError, match=r"was trained: embedding X_scgpt\. Train again"):
         predict_only(run, **scgpt, model="linear_additive")
     predict_only(run, **without, model="control")
     run("evaluation", **scgpt)
@@ -125,7 +125,7 @@ def test_an_embedding_of_the_source_reaches_the_batches(run, own, screen):
 
 
 def test_an_embedding_of_the_source_is_not_overwritten(run, own, scgpt):
-    with pytest.raises(PerturbenchError, match=r"embedding\.key 'X_mine' is in the source's obsm already"):
+    with pytest.raises(PerturbenchError, match=r"embedding\.key 'X_mine' is already in obsm of the source"):
         run(*DATA, **{**own, "embedding": {**scgpt["embedding"], "key": "X_mine"}})
 
 

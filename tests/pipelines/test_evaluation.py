@@ -107,7 +107,7 @@ def test_scores_that_cannot_be_read_are_computed_again(task):
     def torn():
         raise OSError("torn")
 
-    for known, reason in [(torn, "cannot be read"), (pd.DataFrame, "have no stamp that can be read")]:
+    for known, reason in [(torn, "cannot be read"), (pd.DataFrame, "have no readable stamp")]:
         scores, log, _, _ = evaluate_predictions({"a": lambda: truth}, {"a": known}, *settings)
         assert list(scores) == ["a"]
         assert log["reason"].tolist() == [f"the earlier scores {reason}"]

@@ -35,12 +35,12 @@ def trained(prepared):
 
 def test_missing_inputs_name_what_makes_them(prepared):
     chosen = "--params=task:simulated,model:latent_additive,seed:3"
-    with pytest.raises(PerturbenchError, match=f"'checkpoint' is not there yet.*--pipeline=modeling {chosen}"):
+    with pytest.raises(PerturbenchError, match=f"'checkpoint' does not exist yet.*--pipeline=modeling {chosen}"):
         prepared("prediction", **TINY, seed=3)
 
 
 def test_missing_table_names_the_template(trained):
-    with pytest.raises(PerturbenchError, match=r"'query_table' is not there yet.*queries\.path.*--pipeline=template"):
+    with pytest.raises(PerturbenchError, match=r"'query_table' does not exist yet.*queries\.path.*--pipeline=template"):
         trained("prediction", **TINY, queries={"path": "none.csv"})
 
 
@@ -102,7 +102,7 @@ def test_a_template_is_predicted_as_it_is_and_never_overwritten(trained):
     assert means.obs["condition"].tolist() == template["condition"].tolist()
 
     path.write_text("condition,cell_type\nmine,state1\n")
-    with pytest.raises(PerturbenchError, match=r"is there already, and may have been edited: .*queries\.csv"):
+    with pytest.raises(PerturbenchError, match=r"exists already, and may have been edited: .*queries\.csv"):
         trained("template", **TINY)
     assert "mine,state1" in path.read_text()
     trained("template", **TINY, queries={"path": str(trained.root / "doubles.parquet"), "template": "doubles"})
@@ -122,5 +122,5 @@ def test_a_broken_table_is_one_line_on_the_command_line(trained):
 def test_a_checkpoint_of_other_cells_is_refused(trained):
     path = write(trained, (trained.unseen, trained.states[0]))
     trained(*CHAIN, **TINY | {"splitter": {"seed": 7, "max_heldout_fraction_per_covariate": 0.5}})
-    with pytest.raises(PerturbenchError, match=r"which changed: .*split\. Train again: kedro run --pipeline=modeling"):
+    with pytest.raises(PerturbenchError, match=r"was trained: .*split\. Train again: kedro run --pipeline=modeling"):
         trained("prediction", **TINY, queries={"path": path})

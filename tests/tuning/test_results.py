@@ -80,7 +80,7 @@ def test_one_trial_or_one_value_has_no_importance(table, value, n_trials):
     assert len(plot_history(trials, "").data[0].x) == n_trials
     figure = plot_importance(trials, SPACE, "")
     assert not figure.data
-    assert words(figure) == ["fewer than two completed trials that differ: nothing to compare"]
+    assert words(figure) == ["fewer than two completed trials with different values: nothing to compare"]
 
 
 def test_without_a_completed_trial(table):

@@ -29,7 +29,7 @@ def data() -> None:
 @_ENVIRONMENT
 def list_tasks(env: str | None) -> None:
     """List every task with its data set, size, licence, source and citation."""
-    table = _table("task", "what", "cells", "perturbations", "download", "licence", "source")
+    table = _table("task", "title", "cells", "perturbations", "download", "licence", "source")
     citations = {}
     for task, title, config in _tasks(env):
         card, form = config.card, config.source.form
@@ -84,7 +84,7 @@ def _tasks(env: str | None) -> list[tuple[str, str, DataConfig]]:
     root = next((folder for folder in (Path.cwd(), *Path.cwd().parents) if (folder / "conf/base").is_dir()), None)
     if root is None:
         raise click.ClickException(
-            f"no project here: neither '{Path.cwd()}' nor a folder above it has conf/base. Change into a project."
+            f"no project found: neither '{Path.cwd()}' nor a folder above it has conf/base. Change to a project folder."
         )
     try:
         with warnings.catch_warnings():
@@ -140,7 +140,7 @@ def _table(*columns: str) -> Table:
 
 
 def _show(table: Table) -> None:
-    # A pipe has no width, so a wide one keeps each row on one line.
+    # A pipe has no width; a large one keeps each row on one line.
     console = Console()
     console = console if console.is_terminal else Console(width=400)
     console.print(table)

@@ -16,8 +16,8 @@ from perturbench.errors import PerturbenchError
     multiple=True,
     required=True,
     metavar="[NAME=]H5AD",
-    help="h5ad with a model's predicted cells, or one row per perturbation and state; repeat it for more models. "
-    "The name defaults to that of the file.",
+    help="h5ad with a model's predictions: cells, or one row per perturbation and state. Repeat it for more models. "
+    "NAME defaults to the name of the file.",
 )
 @click.option("--reference", required=True, help="h5ad of the observed cells: perturbed cells and their controls.")
 @click.option("--perturbation-key", default="condition", show_default=True, help="Column of obs with perturbations.")
@@ -25,26 +25,33 @@ from perturbench.errors import PerturbenchError
     "--covariate-keys",
     default="cell_type",
     show_default=True,
-    help="Columns of obs with covariates, comma-separated; empty for none.",
+    help="Columns of obs with covariates, comma-separated; empty: there are none.",
 )
-@click.option("--control", default="control", show_default=True, help="Name of the controls in that column.")
 @click.option(
-    "--delimiter", default="+", show_default=True, help="Joins the perturbations of a combination; empty for none."
+    "--control", default="control", show_default=True, help="Name of the controls in the perturbation column."
 )
-@click.option("--metrics", default="default", show_default=True, help="Name of a profile, or comma-separated metrics.")
+@click.option(
+    "--delimiter",
+    default="+",
+    show_default=True,
+    help="Separator between the perturbations of a combination; empty: there are none.",
+)
+@click.option(
+    "--metrics", default="default", show_default=True, help="Name of a profile of metrics, or comma-separated metrics."
+)
 @click.option(
     "--negative",
     type=click.Choice(["refuse", "clip"]),
     default="refuse",
     show_default=True,
-    help="Refuse negative mean expression, or set it to zero.",
+    help="Negative mean expression: refuse it, or clip it to zero.",
 )
 @click.option(
     "--missing",
     type=click.Choice(["refuse", "report"]),
     default="refuse",
     show_default=True,
-    help="Refuse predictions that lack perturbations of the reference, or score the others.",
+    help="Predictions that lack some perturbations of the reference: refuse them, or score and report the rest.",
 )
 @click.option("--output", type=click.Path(path_type=Path), help="Folder to write scores.parquet and report.html to.")
 def evaluate(

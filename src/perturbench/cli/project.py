@@ -84,15 +84,23 @@ cli.add_command(run)
 @click.option("--models", default="", callback=split_string, help="Comma-separated models.")
 @click.option("--seeds", default="", callback=split_string, help="Comma-separated seeds.  [default: 0]")
 @click.option("--params", default="", help="More parameters of every run, as in kedro run.")
-@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Runs at once on this machine.")
-@click.option("--address", help="Run the grid on the Ray cluster there: auto or host:port.")
-@click.option("--gpus-per-run", type=click.FloatRange(0), default=0, show_default=True, help="With --address.")
-@click.option("--dry-run", is_flag=True, help="Print the commands of all that is not up to date, and run nothing.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Number of runs at the same time on this machine.",
+)
+@click.option("--address", help="Address of a Ray cluster to run the grid on: auto or host:port.")
+@click.option(
+    "--gpus-per-run", type=click.FloatRange(0), default=0, show_default=True, help="GPUs per run; needs --address."
+)
+@click.option("--dry-run", is_flag=True, help="Print the commands of everything that is stale, and run nothing.")
 @env_option
 def benchmark(**options: Any) -> None:
-    """Train and predict every task, model and seed that is not up to date, then evaluate and report each task.
+    """Train and predict every stale combination of task, model and seed, then evaluate and report each task.
 
-    Each run of the grid is a process of its own, with its own log; one that fails does not stop the others.
+    Each run of the grid is a separate process with its own log; a run that fails does not stop the others.
     """
     from perturbench.grid.command import run_benchmark
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def command_of(parameters: DictConfig, runtime: dict[str, Any], env: str | None) -> str:
     """Return the command line of a run with these parameters.
 
-    A list, or a value with a comma, does not fit into ``--params``; a comment below the command names it.
+    ``--params`` cannot hold a list or a value with a comma; a comment below the command says how to set these.
     """
     chosen = {name: parameters[name] for name in ("task", "model", "seed")}
     given = dict(_flatten({**chosen, **runtime}))

@@ -1,4 +1,4 @@
-"""Kedro's configuration loader, with more layers: one task and one model choose the rest."""
+"""Kedro's configuration loader with two more layers: the parameters of the chosen task and model."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class LayeredConfigLoader(OmegaConfigLoader):
         base, env, base_path, env_path, processed = super()._read_raw_config(key)
         local = self._read_local(key, processed)
         if key != "parameters":
-            # Kedro replaces whole entries of one environment by those of the next, where parameters are merged.
+            # Only parameters are merged across environments; in other files, a later entry replaces the earlier one.
             overridden = {name for config in env.values() for name in config}
             local = {path: _without(config, overridden) for path, config in local.items()}
         return base, {**_by_path(local), **_by_path(env)}, base_path, env_path, processed
@@ -63,7 +63,7 @@ class LayeredConfigLoader(OmegaConfigLoader):
         """Select the parameters of the run; private in Kedro 1.7, so Kedro is pinned and this is tested."""
         if key != "parameters":
             if key != "globals":
-                _ = self._params  # raises mistakes in the parameters here; a resolver would wrap the message
+                _ = self._params  # report mistakes in the parameters here; a resolver would wrap the message
             return super()._resolve_from_raw_config(key, base_configs, env_configs, *rest)
         if self._base is None:
             self._base, self._env = _merge_files(_by_path(base_configs)), _merge_files(env_configs)
@@ -76,7 +76,7 @@ class LayeredConfigLoader(OmegaConfigLoader):
         return {task: self.of_a_run(task=task) for task in sorted(tasks)}
 
     def of_a_run(self, **choices: Any) -> dict[str, Any]:
-        """Return the parameters of a run that makes these choices, such as ``model`` or ``seed``, in addition."""
+        """Return the parameters of a run with further choices, for example ``model`` or ``seed``."""
         if self._base is None:
             self["parameters"]
         return self._selected({**(self.runtime_params or {}), **choices})

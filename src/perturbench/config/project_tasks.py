@@ -18,7 +18,7 @@ from perturbench.provenance import Stamp
 if TYPE_CHECKING:
     import anndata as ad
 
-#: Tasks by the names that the paper's code has for them.
+#: Names of tasks in the paper's code, and the project's names of the same tasks.
 PAPER_TASKS = {
     "srivatsan20-transfer": "srivatsan20",
     "norman19-combo": "norman19",
@@ -29,7 +29,7 @@ PAPER_TASKS = {
 
 
 class ProjectTasks:
-    """Tasks of a project, with their cells and splits where the catalog has them.
+    """Tasks of a project, with their cells and splits as the catalog stores them.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ class ProjectTasks:
     Raises
     ------
     PerturbenchError
-        If the folder is in no project.
+        If the folder is not inside a project.
     """
 
     def __init__(self, folder: str | Path = ".") -> None:
@@ -47,13 +47,13 @@ class ProjectTasks:
         root = find_kedro_project(path)
         if root is None:
             raise PerturbenchError(
-                f"a task is found by its name in a project, and '{path}' is in none; work in the project's folder, or "
-                "give the folder: Evaluator(task, source=ProjectTasks(folder))."
+                f"a task name needs a project, and '{path}' is not inside one; work in the project's folder, or give "
+                "the folder: Evaluator(task, source=ProjectTasks(folder))."
             )
         self._root = Path(root)
 
     def names(self) -> list[str]:
-        """Return the names of the tasks in ``conf/``, and the paper's names for some of them."""
+        """Return the names of the tasks in ``conf/``, and the paper's names of some tasks."""
         return sorted({*PAPER_TASKS, *self._loader().of_every_task()})
 
     def load(self, name: str) -> Task:

@@ -26,7 +26,7 @@ SECTIONS = (
 #: Parameters that come from the chosen model, and that an environment or --params may override.
 MODEL_PARAMETERS = ("hparams", "search_space")
 HYPERPARAMETERS = ("defaults", "published", "tuned")
-#: Entries by name, from which a run selects.
+#: Mappings of named entries; a run selects one entry of each.
 _ENTRIES = ("tasks", "models", "published")
 _TASK_KEYS = {"extends", "title", *SECTIONS}
 _MODEL_KEYS = {"extends", "target", "data", "defaults", "search_space", "trainer"}
@@ -44,7 +44,7 @@ def select_parameters(base: DictConfig, env: DictConfig, runtime: DictConfig) ->
     base
         Unresolved parameters of ``conf/base``.
     env
-        Unresolved parameters of ``conf/local`` and, over them, of the environment.
+        Unresolved parameters of ``conf/local``, overridden by those of the environment.
     runtime
         Parameters of ``--params``.
 
@@ -55,7 +55,7 @@ def select_parameters(base: DictConfig, env: DictConfig, runtime: DictConfig) ->
     Raises
     ------
     PerturbenchError
-        On an unknown task, model, section, hyperparameter or top-level name, with the known ones.
+        On an unknown task, model, section, hyperparameter or top-level name; the message lists the known ones.
     """
     if unknown := sorted(set(env) - set(base) - set(MODEL_PARAMETERS)):
         raise PerturbenchError(
@@ -78,7 +78,7 @@ def select_parameters(base: DictConfig, env: DictConfig, runtime: DictConfig) ->
 
 
 def _top_level(base: DictConfig, env: DictConfig, runtime: DictConfig) -> DictConfig:
-    """Return everything but tasks, models and published hyperparameters, before the task and the model override it."""
+    """Return the parameters before the task and the model override them, without the named entries."""
     layers = [OmegaConf.masked_copy(layer, [key for key in layer if key not in _ENTRIES]) for layer in (base, env)]
     merged = OmegaConf.merge(*layers)
     known = [*merged, *(name for name in MODEL_PARAMETERS if name not in merged)]
@@ -91,14 +91,14 @@ def _top_level(base: DictConfig, env: DictConfig, runtime: DictConfig) -> DictCo
 
 
 def _entries(kind: str, base: DictConfig, env: DictConfig) -> DictConfig:
-    """Return the entries of both layers; a merge copies all of them, which is slow, so only where both have some."""
+    """Return the entries of both layers; merge only if both have some, because merging copies all of them slowly."""
     return OmegaConf.merge(base.get(kind, {}), env[kind]) if kind in env else base.get(kind, {})
 
 
 def _with_parent(kind: str, name: str, entries: DictConfig, allowed: set[str], children: tuple = ()) -> DictConfig:
     """Return the entry of a task or model, merged over the entry that it ``extends``."""
     if name in children:
-        raise PerturbenchError(f"{kind} '{name}' extends itself: {' -> '.join((*children, name))}; end the circle.")
+        raise PerturbenchError(f"{kind} '{name}' extends itself: {' -> '.join((*children, name))}; break the circle.")
     require_choice(kind if not children else f"{kind} that '{children[-1]}' extends", name, entries)
     entry = entries[name]
     if unknown := sorted(set(entry) - allowed):
@@ -127,11 +127,11 @@ def _hyperparameters(chosen: DictConfig, defaults: Any, published: Any, override
 
 
 def _published_values(chosen: DictConfig, published: Any) -> Any:
-    """Return the values for the task or else for its data set."""
+    """Return the published values for the task or, if there are none, for its data set."""
     name = next((name for name in (chosen.task, chosen.data.dataset) if name in published), None)
     if name is None:
         raise NotPublishedError(
-            f"no published hyperparameters of '{chosen.model}' for task '{chosen.task}'; there are some for: "
+            f"no published hyperparameters of '{chosen.model}' for task '{chosen.task}'; they exist for: "
             f"{listing(published)}. Use hyperparameters:defaults."
         )
     return published[name]
@@ -142,8 +142,8 @@ def _tuned_values(chosen: DictConfig) -> Any:
     path = Path(chosen.tuned_path)
     if not path.is_file():
         raise PerturbenchError(
-            f"no tuned hyperparameters of '{chosen.model}' for task '{chosen.task}': '{path}' is not there. "
-            f"Find some with: kedro run --pipeline=hpo --params=task:{chosen.task},model:{chosen.model}"
+            f"no tuned hyperparameters of '{chosen.model}' for task '{chosen.task}': '{path}' does not exist. "
+            f"Search for them with: kedro run --pipeline=hpo --params=task:{chosen.task},model:{chosen.model}"
         )
     return yaml.safe_load(path.read_text())["hparams"]
 

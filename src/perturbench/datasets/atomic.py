@@ -1,4 +1,4 @@
-"""Kedro's text datasets with atomic saves: a killed run leaves the old file or the new one."""
+"""Kedro's text datasets with atomic saves: a killed run leaves either the old file or the new one."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from perturbench.files import atomic_path
 class AtomicSave:
     """Mixin for a dataset that saves to ``_get_save_path()``: a local file is written under another name, then renamed.
 
-    Files on other filesystems are saved as Kedro does it.
+    Files on other filesystems are saved by Kedro's own method.
     """
 
     _temporary_path: PurePosixPath | None = None
 
     def save(self, data: Any) -> None:
-        """Save the whole file or leave the old one."""
+        """Save the file atomically: a killed save leaves the old file."""
         if self._protocol != "file":  # type: ignore[attr-defined]
             super().save(data)  # type: ignore[misc]
             return
@@ -42,7 +42,7 @@ class JSONDataset(AtomicSave, _JSONDataset):
 
 
 class TextDataset(AtomicSave, _TextDataset):
-    """Load and save text, such as an html page."""
+    """Load and save text, for example an html page."""
 
 
 class YAMLDataset(AtomicSave, _YAMLDataset):

@@ -59,7 +59,7 @@ class LocalFileDataset(AbstractVersionedDataset[Any, Any]):
             return self._read(local)
 
     def save(self, data: Any) -> None:
-        """Write the whole file or leave the old one."""
+        """Write the file; on a local disk a killed save leaves the old file."""
         path = get_filepath_str(self._get_save_path(), self._protocol)
         if self._protocol == "file":
             with atomic_path(path) as partial:

@@ -1,4 +1,4 @@
-"""``PlotlyDataset``: figures in the catalog, in a file of their own because Plotly is slow to import."""
+"""``PlotlyDataset``: figures in the catalog. It has its own module because Plotly is slow to import."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Tables in the catalog: csv, parquet, and tables that a user writes.
 
-Kedro's own table datasets sit in a package that imports SQLAlchemy and every other format with them, which takes a
-quarter of a second of each command.
+Kedro's own table datasets are in a package that also imports SQLAlchemy and every other table format, which adds a
+quarter of a second to each command.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class ParquetDataset(_FrameDataset):
 
 
 class TableDataset(_FrameDataset):
-    """Load and save a user's table as csv, read as text, or as parquet, by the suffix of its name."""
+    """Load and save a table that the user writes: parquet or csv by its suffix; csv columns are read as text."""
 
     def _read(self, path: str) -> pd.DataFrame:
         from perturbench.data.queries import read_table

@@ -1,1 +1,1 @@
-"""The grid of ``kedro benchmark``: its runs, which of them are up to date, and how the others are run."""
+"""The grid of ``kedro benchmark``: decide which runs are stale, and run those."""

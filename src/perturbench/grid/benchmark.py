@@ -1,4 +1,4 @@
-"""Run the grid: make the data of every task, run what is not up to date, report every task."""
+"""Run the grid: make the data of every task, run each stale run, and report every task."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 
 def plan(suite: Suite, tasks: Mapping[str, TaskOfGrid]) -> tuple[list[Run], list[str]]:
-    """Return the runs of a grid, and a line for each model that is left out of a task.
+    """Return the runs of a grid, and one line of text for each model that is left out of a task.
 
     Raises
     ------
     PerturbenchError
-        If a task or model is unknown, parameters cannot be used, or nothing is left.
+        If a task or model is unknown, a parameter is invalid, or every model is left out.
     """
     runs, left_out = [], []
     for task, model in itertools.product(suite.tasks, suite.models):
@@ -41,12 +41,12 @@ def plan(suite: Suite, tasks: Mapping[str, TaskOfGrid]) -> tuple[list[Run], list
         else:
             runs += [Run(task, model, seed) for seed in suite.seeds]
     if not runs:
-        raise PerturbenchError("\n".join(["every model is left out of every task", *left_out]))
+        raise PerturbenchError("\n".join(["nothing to run: every model is left out of every task", *left_out]))
     return list(dict.fromkeys(runs)), left_out
 
 
 def commands(runs: Sequence[Run], tasks: Mapping[str, TaskOfGrid]) -> Iterator[str]:
-    """Yield the commands that the grid would run now."""
+    """Yield the commands that the grid would run, for ``--dry-run``."""
     for name, task in tasks.items():
         inputs, _ = task.inputs()
         if inputs is None:
@@ -58,7 +58,7 @@ def commands(runs: Sequence[Run], tasks: Mapping[str, TaskOfGrid]) -> Iterator[s
 
 
 class Benchmark:
-    """A grid; call it to run what is not up to date.
+    """A grid; call it to run everything that is stale.
 
     Parameters
     ----------
@@ -67,11 +67,11 @@ class Benchmark:
     tasks
         The tasks by name.
     run_jobs
-        Runs the processes of several runs, and yields each when it has ended.
+        Function that runs several jobs, and yields each job and its outcome when it has ended.
     progress
-        Shows a person what happens.
+        Display of the runs and their states.
     run_alone
-        Runs the process that makes a task's data or report.
+        Function that runs the one job that makes a task's data or report.
     """
 
     def __init__(
@@ -85,11 +85,11 @@ class Benchmark:
         self._runs, self._tasks, self._run_jobs, self._progress = runs, tasks, run_jobs, progress
         self._run_alone = run_alone
         self.reported: list[str] = []
-        #: Reasons of failures by the name of what failed: a run, or the data or the report of a task.
+        #: Reason of each failure, by the name of the job: a run, or the data or the report of a task.
         self.failures: dict[str, str] = {}
 
     def __call__(self) -> None:
-        """Run everything that is not up to date; a failure does not stop the rest."""
+        """Run everything that is stale; a failure does not stop the rest."""
         stale = dict(itertools.chain.from_iterable(self._stale_runs(name) for name in self._tasks))
         self._progress.expect({run: job.log for run, job in stale.items()})
         left = Counter(run.task for run in stale)
@@ -101,12 +101,12 @@ class Benchmark:
                 run = run_of[job.name]
                 self._progress.end(run, *self._judge(job, outcome))
                 if job.name in self.failures and self._tasks[run.task].prediction_of(run).is_file():
-                    self.failures[job.name] += "; an earlier prediction of it is there"
+                    self.failures[job.name] += "; its earlier prediction is kept"
                 left[run.task] -= 1
                 self._report(run.task, left)
 
     def _stale_runs(self, name: str) -> Iterator[tuple[Run, Job]]:
-        """Make the data of a task if it is missing or stale; yield the runs that are not up to date then."""
+        """Make the data of a task if it is missing or stale; then yield the stale runs of the task with their jobs."""
         task = self._tasks[name]
         inputs, reason = task.inputs()
         if inputs is None:
@@ -115,7 +115,7 @@ class Benchmark:
                 inputs = task.record_inputs()
         for run in _runs_of(name, self._runs):
             if inputs is None:
-                self._progress.end(run, FAILED, "there is no data")
+                self._progress.end(run, FAILED, "the task's data could not be made")
             elif reason := task.stale_because(run, inputs):
                 self._progress.say(f"{run.name}: {reason}")
                 yield run, task.run_job(run, inputs)
@@ -130,11 +130,11 @@ class Benchmark:
                 self.reported.append(name)
 
     def _alone(self, job: Job) -> bool:
-        """Run a process now; return whether it succeeded."""
+        """Run one job and wait for it; return whether it succeeded."""
         return self._judge(job, self._run_alone(job))[0] == DONE
 
     def _judge(self, job: Job, outcome: Outcome) -> tuple[str, str]:
-        """Return the final state of a process and its duration; remember why it failed if it did."""
+        """Return the final state and the duration of a job; if it failed, store the reason."""
         if outcome.code == 0:
             return DONE, duration(outcome.seconds)
         self.failures[job.name] = f"{failure_of(job, outcome)} ({job.shown_log})"

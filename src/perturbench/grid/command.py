@@ -1,4 +1,4 @@
-"""The command ``kedro benchmark``: from its options to a grid that runs."""
+"""The command ``kedro benchmark``: read its options, run the grid, print the leaderboards."""
 
 from __future__ import annotations
 
@@ -45,20 +45,20 @@ def run_benchmark(
     Raises
     ------
     PerturbenchError
-        If an option cannot be used; before anything runs.
+        If an option is invalid. Options are checked before anything runs.
     ClickException
         If something failed; the message lists all failures and their reasons.
     """
     root, env = _project_folder(), env or os.environ.get("KEDRO_ENV")
-    sys.path.append(str(root))  # for models and metrics of the user's own
+    sys.path.append(str(root))  # makes the user's own models and metrics importable
     if gpus_per_run and not address:
-        raise PerturbenchError("--gpus-per-run is for a Ray cluster; name one with --address.")
+        raise PerturbenchError("--gpus-per-run needs a Ray cluster; give its address with --address.")
     if suite is None and not models:
-        raise PerturbenchError("name the models: --models=latent_additive,linear_additive, or a grid: --suite=demo")
+        raise PerturbenchError("no models are given; use --models=latent_additive,linear_additive or --suite=demo.")
     grid = choose(load_suites(root, env), suite, params, tasks=tasks, models=models, seeds=seeds)
     nested = parse(grid.params)
-    if chosen := [name for name in _GRID_PARAMETERS if name in nested]:
-        raise PerturbenchError(f"--params gives {', '.join(chosen)}; use --tasks, --models and --seeds.")
+    if reserved := [name for name in _GRID_PARAMETERS if name in nested]:
+        raise PerturbenchError(f"--params sets {', '.join(reserved)}; use --tasks, --models and --seeds instead.")
     given = Params(tuple(item for item in grid.params.split(",") if item), nested)
     of_grid = {name: TaskOfGrid(root, name, given, env, _variables(jobs)) for name in dict.fromkeys(grid.tasks)}
     runs, left_out = plan(grid, of_grid)
@@ -83,25 +83,29 @@ def _project_folder() -> Path:
 
 
 def _variables(jobs: int) -> dict[str, str]:
-    """Return environment variables for the runs: ours, for machines of a cluster, and threads that share the CPUs."""
-    ours = {name: value for name, value in os.environ.items() if name.startswith(("PERTURBENCH_", "MLFLOW_"))}
+    """Return the environment variables of the runs.
+
+    These are the project's own variables, which machines of a cluster do not have, and the number of threads per run,
+    so that runs at the same time share the CPUs.
+    """
+    project = {name: value for name, value in os.environ.items() if name.startswith(("PERTURBENCH_", "MLFLOW_"))}
     threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))} if jobs > 1 else {}
-    return threads | {name: os.environ[name] for name in threads if name in os.environ} | ours
+    return threads | {name: os.environ[name] for name in threads if name in os.environ} | project
 
 
 def _until_interrupted(benchmark: Benchmark) -> None:
-    """Run the grid; a signal to terminate ends it as an interrupt does."""
+    """Run the grid; SIGTERM stops it as Ctrl-C does."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         benchmark()
     except KeyboardInterrupt:
-        raise click.ClickException("stopped; the same command goes on with what is not done.") from None
+        raise click.ClickException("stopped; run the same command again to continue.") from None
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
 def _show(benchmark: Benchmark, tasks: dict[str, TaskOfGrid]) -> None:
-    """Print the leaderboards and the paths of the reports; raise with the reasons if something failed."""
+    """Print the leaderboards and the paths of the reports; raise an error that lists the failures, if there are any."""
     import pandas as pd
 
     from perturbench.analysis.leaderboard import print_leaderboard

@@ -19,12 +19,12 @@ _PATIENCE = 15.0
 
 
 def run_on_ray(jobs: Sequence[Job], address: str, gpus: float = 0) -> Generator[tuple[Job, Outcome]]:
-    """Run jobs on a cluster, as many at once as it has CPUs and GPUs for; yield each when it has ended.
+    """Run jobs on a cluster, as many at once as its CPUs and GPUs allow; yield each when it has ended.
 
     Parameters
     ----------
     jobs
-        The processes to run. A job whose machine is lost gets the exit status 1.
+        The jobs to run. A job whose machine is lost gets the exit status 1.
     address
         Address of the cluster: ``auto`` or ``host:port``.
     gpus
@@ -37,7 +37,7 @@ def run_on_ray(jobs: Sequence[Job], address: str, gpus: float = 0) -> Generator[
     """
     ray = _connect(address)
     if jobs and gpus and not any(node["Alive"] and node["Resources"].get("GPU", 0) >= gpus for node in ray.nodes()):
-        click.echo(f"no machine of the Ray cluster has {gpus:g} GPUs now; runs wait until one has.", err=True)
+        click.echo(f"no machine of the Ray cluster has {gpus:g} GPUs; the runs wait until one does.", err=True)
     remote = ray.remote(num_cpus=1, num_gpus=gpus)(execute)
     running = {}
     try:
@@ -67,12 +67,12 @@ def _connect(address: str) -> Any:
         raise PerturbenchError("--address needs Ray: pip install 'perturbench[ray]'.") from error
     try:
         if address != "auto":
-            # Ray itself would go on trying for minutes.
+            # Test the connection first: Ray itself keeps trying for minutes.
             host, _, port = address.removeprefix("ray://").rpartition(":")
             socket.create_connection((host, int(port)), timeout=_PATIENCE).close()
         ray.init(address, log_to_driver=False, logging_level="ERROR")
     except (OSError, ValueError, RuntimeError) as error:
         raise PerturbenchError(
-            f"there is no Ray cluster at '{address}': {error}. Start one with: ray start --head"
+            f"no Ray cluster answers at '{address}': {error}. Start one with: ray start --head"
         ) from error
     return ray

@@ -1,7 +1,7 @@
-"""Run processes, one after another or several at a time, each with a log file of its own.
+"""Run processes, one after another or several at a time, each with its own log file.
 
-``concurrent.futures`` and ``subprocess`` do the work. Ours are the log file of each process, and that processes end
-when the grid is stopped or killed, which neither they nor joblib do.
+``concurrent.futures`` and ``subprocess`` do the work. This module adds a log file per process, and ends the processes
+when the grid is stopped or killed, which neither of the two nor joblib does.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _PARENT = "PERTURBENCH_STARTED_BY"
 
 @dataclass(frozen=True)
 class Job:
-    """A process of the project: its name, the arguments of ``kedro``, its folder, and the log of its output."""
+    """A ``kedro`` command to run as a process: name, arguments, working folder, log file and environment variables."""
 
     name: str
     arguments: tuple[str, ...]
@@ -40,7 +40,7 @@ class Job:
 
     @property
     def command(self) -> str:
-        """Return the command as a person would type it."""
+        """Return the command line to type in a shell."""
         return shlex.join(["kedro", *self.arguments])
 
     @property
@@ -58,10 +58,10 @@ class Outcome:
 
 
 def execute(job: Job, stop: threading.Event | None = None) -> Outcome:
-    """Run a process to its end; end it early if ``stop`` is set, or if this process is interrupted."""
+    """Run a job and wait until it ends; end it early if ``stop`` is set, or if this process is interrupted."""
     job.log.parent.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
-    # Wide enough for the last line of the log to be the whole message.
+    # Wide enough that a message fits on one line: the last line of the log is then the whole message.
     variables = {**os.environ, "COLUMNS": "400", **job.variables, _PARENT: str(os.getpid())}
     with job.log.open("wb") as log:
         process = subprocess.Popen(
@@ -82,7 +82,7 @@ def execute(job: Job, stop: threading.Event | None = None) -> Outcome:
 
 
 def end_with_parent() -> None:
-    """End this process once the one that started it with :func:`execute` is gone, for example because it was killed."""
+    """End this process when the process that started it with :func:`execute` has ended, for example was killed."""
     if parent := os.environ.pop(_PARENT, None):
         threading.Thread(target=_watch, args=(int(parent),), daemon=True).start()
 
@@ -91,7 +91,7 @@ def _watch(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(1)
     os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(_PATIENCE)  # Lightning ends a training after its batch, and lets a prediction go on
+    time.sleep(_PATIENCE)  # after SIGTERM, Lightning stops training after the current batch, but continues a prediction
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -148,9 +148,9 @@ def failure_of(job: Job, outcome: Outcome) -> str:
 
 def last_error(lines: Sequence[str]) -> str:
     """Return the last line of a log that reports an error, or the last line if none does."""
-    said = [line.strip() for line in lines if line.strip()]
-    errors = [line for line in said if _ERROR.match(line)]
-    return (errors or said or [""])[-1].removeprefix("Error: ")
+    texts = [line.strip() for line in lines if line.strip()]
+    errors = [line for line in texts if _ERROR.match(line)]
+    return (errors or texts or [""])[-1].removeprefix("Error: ")
 
 
 _ERROR = re.compile(r"(Error|[\w.]+(Error|Exception|Interrupt)): ")

@@ -1,4 +1,4 @@
-"""Show a person how far the grid is: a table on a terminal, lines elsewhere."""
+"""Show the progress of the grid: as a live table on a terminal, as lines of text elsewhere."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Progress:
     runs
         All runs of the grid.
     console
-        Where to show them; standard output if not given.
+        Console to print to; standard output if not given.
     """
 
     def __init__(self, runs: Sequence[Run], console: Console | None = None) -> None:
@@ -50,32 +50,32 @@ class Progress:
             self._live.stop()
 
     def say(self, text: str) -> None:
-        """Print a line; above the table if there is one."""
+        """Print a line; on a terminal it appears above the table."""
         self._console.print(text, markup=False)
 
     def expect(self, logs: Mapping[Run, Path]) -> None:
-        """Remember the logs of runs to come: a run has begun once its log is there."""
+        """Delete the old logs of runs that are about to start; a run counts as running once its new log exists."""
         for log in logs.values():
             log.unlink(missing_ok=True)
         self._logs = {**self._logs, **logs}
 
     def succeeded(self, run: Run) -> bool:
-        """Return whether the prediction of a run is there and up to date."""
+        """Return whether a run has an up-to-date prediction."""
         return self._states[run] in (UP_TO_DATE, DONE)
 
     def end(self, run: Run, state: str, detail: str = "") -> None:
-        """Set the final state of a run, and say so in a line."""
+        """Set the final state of a run, and print it."""
         self._states[run] = state
         ended = sum(state != WAITING for state in self._states.values())
         self.say(f"[{ended}/{len(self._states)}] {run.name}: {state}{f' ({detail})' if detail else ''}")
 
     def _running(self) -> dict[Run, float]:
-        """Return the runs that have begun and not ended, and when each was first seen."""
+        """Return the runs in progress, and the time at which each was first seen to run."""
         waiting = {run: log for run, log in self._logs.items() if self._states[run] == WAITING}
         return {run: self._since.setdefault(run, time.time()) for run, log in waiting.items() if log.exists()}
 
     def table(self) -> Table:
-        """Return the number of runs per task and state, and for how long the present ones have been running."""
+        """Return a table of the number of runs per task and state; its caption says how long each has been running."""
         running = self._running()
         table = Table("task", *(UP_TO_DATE, DONE, FAILED, RUNNING, WAITING), caption=_elapsed(running))
         for task in dict.fromkeys(run.task for run in self._states):

@@ -1,4 +1,4 @@
-"""Runs of the grid, and whether a prediction is the one that its run would make now."""
+"""Runs of the grid, and whether the stored prediction of a run is up to date."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, order=True)
 class Run:
-    """A task, model and seed: one training and its prediction."""
+    """One task, model and seed: one training and its prediction."""
 
     task: str
     model: str
@@ -26,33 +26,33 @@ class Run:
 
 
 def stale_because(expected: Stamp, path: Path) -> str | None:
-    """Return why a run has to be run, ``None`` if its prediction is up to date.
+    """Return why the prediction of a run is missing or stale, ``None`` if it is up to date.
 
     Parameters
     ----------
     expected
-        The stamp that the run would give its prediction now, see
+        The stamp that a new prediction of the run would have, see
         :func:`perturbench.pipelines.stamps.prediction_stamp`.
     path
-        The prediction, h5ad.
+        The h5ad file of the prediction.
     """
     if not path.is_file():
         return "no prediction yet"
     found = read_stamp(path)
     if found is None:
-        return "the prediction has no stamp that can be read"
+        return "the prediction has no readable stamp"
     changed = expected.differences(found)
     return f"stale: {'; '.join(changed)}" if changed else None
 
 
 def needs_training(expected: Stamp, path: Path) -> bool:
-    """Return whether the model has to be trained again, and not only to predict again, for a prediction."""
+    """Return whether a stale prediction needs a new training; otherwise the model only has to predict again."""
     found = read_stamp(path)
     return found is None or bool(expected.without("prediction").differences(found.without("prediction")))
 
 
 def read_stamp(path: Path) -> Stamp | None:
-    """Return the stamp of an h5ad, read without its matrix; ``None`` if there is none or the file is torn."""
+    """Return the stamp of an h5ad file without reading its matrix; ``None`` if it has none or the file is damaged."""
     import h5py
     from anndata.io import read_elem
 

@@ -1,4 +1,4 @@
-"""Named grids of ``conf/base/suites.yml``, and how the command line changes them."""
+"""Named grids from ``conf/base/suites.yml``, and the command-line options that override them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Suite(Parameters):
-    """The tasks, models and seeds of a grid, and parameters of all its runs in the form of ``--params``."""
+    """The tasks, models and seeds of a grid, and the parameters of all its runs, written as in ``--params``."""
 
     tasks: tuple[str, ...] = Field(("demo",), min_length=1)
     models: tuple[str, ...] = Field((), min_length=1, validate_default=True)
@@ -23,7 +23,9 @@ class Suite(Parameters):
 
 
 def choose(suites: Mapping[str, Any], name: str | None, params: str, **given: list[Any]) -> Suite:
-    """Return a suite; tasks, models and seeds that are given replace those of the suite, parameters are added.
+    """Return a suite with the options of the command line.
+
+    Tasks, models and seeds from the command line replace those of the suite; parameters are added.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""A task of the grid, as the project configures it: the stamps of its runs, its files and its commands."""
+"""A task of the grid with its configuration: the stamps of its runs, its files and its commands."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ _DATA_SECTIONS = {
     "embedding": EmbeddingConfig,
     "splitter": SplitterConfig,
 }
-#: Parameters of one model, which the stages that all models share do not take.
+#: Parameters of one model. The stages that all models share do not take them.
 _MODEL_PARAMETERS = ("hparams", "hyperparameters", "search_space")
 
 
 @dataclass(frozen=True)
 class Params:
-    """The parameters of ``--params``: each ``key=value`` as it was typed, and all of them nested."""
+    """The parameters of ``--params``: the texts ``key=value`` as typed (``items``), and parsed (``nested``)."""
 
     items: tuple[str, ...] = ()
     nested: Mapping[str, Any] = field(default_factory=dict)
@@ -72,16 +72,16 @@ class TaskOfGrid:
     env
         The Kedro environment.
     variables
-        Environment variables of the task's processes.
+        Environment variables of the task's jobs.
     """
 
     def __init__(
         self, root: Path, name: str, params: Params, env: str | None = None, variables: Mapping[str, str] | None = None
     ) -> None:
         self.name, self._root, self._params, self._env, self._variables = name, root, params, env, variables or {}
-        # The loader gets no model's parameters: they need not fit the default model, which nobody asked for.
+        # Leave out parameters of a model: the loader would apply them to the default model, which may not have them.
         self._loader = _loader(root, env, {**params.shared.nested, "task": name})
-        # Resolvers are global and belong to the latest loader, so the catalog is resolved before there is another one.
+        # Resolvers are global and belong to the latest loader, so resolve the catalog before another loader is created.
         self._catalog = self._loader["catalog"]
         given = self._loader["parameters"]
         self._data_sections = {section: kind(**given[section]) for section, kind in _DATA_SECTIONS.items()}
@@ -94,7 +94,7 @@ class TaskOfGrid:
         Raises
         ------
         PerturbenchError
-            If the model is unknown, or does not have the hyperparameters that are asked for.
+            If the model is unknown, or does not have the requested hyperparameters.
         ValidationError
             If a parameter has a wrong value.
         """
@@ -112,9 +112,9 @@ class TaskOfGrid:
         return self.path("predictions") / run.model / f"seed{run.seed}{suffix}"
 
     def inputs(self) -> tuple[dict[str, str] | None, str]:
-        """Return the fingerprints of the task's data, or ``None`` and why the data has to be made."""
+        """Return the fingerprints of the task's data; if it is missing or stale, return ``None`` and the reason."""
         files = self._files()
-        return known_inputs(self._record, self._data_stamp(), files) if files else (None, "it is not there yet")
+        return known_inputs(self._record, self._data_stamp(), files) if files else (None, "it does not exist yet")
 
     def record_inputs(self) -> dict[str, str]:
         """Compute, store and return the fingerprints of data that has just been made."""
@@ -124,11 +124,11 @@ class TaskOfGrid:
         return record_inputs(self._record, self._data_stamp(), files, self.path("prepared"), self.path("split"))
 
     def stale_because(self, run: Run, inputs: Mapping[str, str]) -> str | None:
-        """Return why a run has to be run; ``None`` if its prediction is up to date."""
+        """Return why the prediction of a run is missing or stale; ``None`` if it is up to date."""
         return stale_because(self.expected_stamp(run, inputs), self.prediction_of(run))
 
     def expected_stamp(self, run: Run, inputs: Mapping[str, str]) -> Stamp:
-        """Return the stamp that a run would give its prediction now."""
+        """Return the stamp that a new prediction of a run would have."""
         given = self._parameters(run.model)
         data, trainer = DataConfig(**given["data"]), TrainerConfig(**given["trainer"])
         names = ["cells", "split"] + ([embedding_name(data.embedding_key)] if data.embedding_key else [])
@@ -137,18 +137,18 @@ class TaskOfGrid:
         return prediction_stamp(trained, PredictionConfig(**given["prediction"]))
 
     def data_job(self) -> Job:
-        """Return the process that makes the task's data."""
+        """Return the job that makes the task's data."""
         return self._job("data", "ingestion,splitting,preprocessing", self._params.shared)
 
     def run_job(self, run: Run, inputs: Mapping[str, str] | None) -> Job:
-        """Return the process of a run: it trains and predicts, or only predicts if the checkpoint is up to date."""
+        """Return the job of a run: train and predict, or only predict if the checkpoint is up to date."""
         job = self._job(f"{run.model}-seed{run.seed}", "modeling", self._params, model=run.model, seed=run.seed)
         if inputs and self._is_trained(run, inputs):
             job = replace(job, arguments=(*job.arguments, "--nodes=modeling.predict"))
         return replace(job, name=run.name)
 
     def report_job(self) -> Job:
-        """Return the process that evaluates and reports the task."""
+        """Return the job that evaluates and reports the task."""
         return self._job("report", "evaluation,reporting", self._params.shared)
 
     def _job(self, name: str, pipelines: str, params: Params, **chosen: Any) -> Job:
@@ -159,7 +159,7 @@ class TaskOfGrid:
         return Job(f"{self.name}: {name}", tuple(arguments), self._root, log, self._variables)
 
     def _is_trained(self, run: Run, inputs: Mapping[str, str]) -> bool:
-        """Return whether the checkpoint of a run made its prediction and is up to date."""
+        """Return whether the checkpoint of a run is up to date, judged by the stamp of the prediction that it made."""
         checkpoint = self.path("checkpoint").parents[1] / run.model / f"seed{run.seed}.ckpt"
         prediction = self.prediction_of(run)
         if not (checkpoint.is_file() and prediction.is_file()) or _changed(checkpoint) > _changed(prediction):
@@ -177,7 +177,7 @@ class TaskOfGrid:
         return self.path("split").parent / "grid.json"
 
     def _data_stamp(self) -> Stamp:
-        """Return the stamp that the task's data would have now; it names an embedding only if cells are embedded."""
+        """Return the stamp that newly made data would have; it names an embedding only if cells are embedded."""
         embedding = self._data_sections["embedding"]
         settings = {name: section for name, section in self._data_sections.items() if name != "embedding"}
         data = self._data_sections["data"]
@@ -186,7 +186,7 @@ class TaskOfGrid:
         return Stamp.make(self.name, settings=settings, code=data_code(embeds=bool(embedding.kind)))
 
     def _files(self) -> list[Path] | None:
-        """Return the files of the task's data and of its source, ``None`` if one of them is not there."""
+        """Return the files of the task's data and of its source; ``None`` if one of them is missing."""
         manifest = self.path("raw")
         if not manifest.is_file():
             return None

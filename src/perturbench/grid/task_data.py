@@ -1,7 +1,7 @@
 """Whether the data of a task has to be made again, and the fingerprints of the cells and the split.
 
-Fingerprints need a pass over all cells, so they are stored beside the data, with the size and the time of change of
-every file that they depend on.
+Computing the fingerprints reads all cells, so they are stored next to the data, with the size and the modification time
+of every file that they depend on.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ if TYPE_CHECKING:
 
 
 def known_inputs(record: Path, expected: Stamp, files: Iterable[Path]) -> tuple[dict[str, str] | None, str]:
-    """Return the recorded fingerprints of the cells and the split, or ``None`` and why the data has to be made again.
+    """Return the recorded fingerprints of the cells and the split; if they are stale, ``None`` and the reason.
 
     Parameters
     ----------
     record
         The file that :func:`record_inputs` wrote.
     expected
-        The stamp that the data would have if it were made now. Data with an embedding serves where none is asked for.
+        The stamp that newly made data would have. If it names no embedding, data that has one is up to date too.
     files
-        The files that there are: the source, and what was made from it.
+        The source file, and the files that were made from it.
     """
     try:
         known = json.loads(record.read_text())
         stamp, states, inputs = Stamp.read(known), known["files"], known["inputs"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None, "it was not made by this command yet"
+        return None, "it was not made by kedro benchmark"
     if stamp is None:
-        return None, "its record has no stamp that can be read"
+        return None, "its record has no readable stamp"
     if "embedding" not in expected.settings:
         stamp = stamp.without("embedding")
     changed = expected.differences(stamp)
@@ -63,7 +63,7 @@ def record_inputs(record: Path, stamp: Stamp, files: Iterable[Path], prepared: P
 
 
 def _without_layers(h5: h5py.File) -> ad.AnnData:
-    """Return cells whose ``X`` stays on disk, without the layers, which backed mode would load."""
+    """Return the cells with ``X`` on disk and without layers; AnnData's backed mode would load the layers."""
     import anndata as ad
     from anndata.io import read_elem, sparse_dataset
 

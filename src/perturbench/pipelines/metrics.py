@@ -1,4 +1,4 @@
-"""The metrics that the parameters name."""
+"""The metrics that ``evaluation.metrics`` in the parameters names."""
 
 from __future__ import annotations
 

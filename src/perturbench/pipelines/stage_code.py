@@ -1,6 +1,6 @@
-"""Which source code makes each kind of file; its fingerprints are part of the file's stamp.
+"""The source code that makes each kind of file; fingerprints of the code are part of the file's stamp.
 
-Only file names are given here and only files are read: nothing of what they name is imported.
+Modules are named as text and their files are read; none of them is imported.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def training_code(model_target: str, source: Path | None = None) -> dict[str, st
     model_target
         Dotted path of the model's class.
     source
-        Folder of this package's source code; the running one if not given.
+        Folder of this package's source code; by default that of the running package.
 
     Returns
     -------
@@ -53,13 +53,13 @@ def score_code(metrics: Iterable[Metric], source: Path | None = None) -> dict[st
     Parameters
     ----------
     metrics
-        The metrics that are computed; the code of others does not matter.
+        The metrics that are computed; the code of other metrics is left out.
     source
-        Folder of this package's source code; the running one if not given.
+        Folder of this package's source code; by default that of the running package.
 
     Returns
     -------
-    Fingerprints of the ``metrics`` and of the ``scoring``: the group means and cells that they compare.
+    Fingerprints of the ``metrics``, and of the ``scoring``, which prepares the group means and cells that they compare.
     """
     definers = {module for metric in metrics for module in _definers(metric.function)}
     roots = [*sorted(definers), "perturbench.analysis.evaluation", f"{_DATA}.labels"]
@@ -76,7 +76,7 @@ def embedding_code() -> dict[str, str]:
 
 
 def data_code(embeds: bool) -> dict[str, str]:
-    """Return the fingerprints of the code that makes the data of a task, with that of embeddings if it embeds cells."""
+    """Return the fingerprints of the code that makes the data of a task; if ``embeds``, also that of embeddings."""
     roots = {
         "curation": f"{_DATA}.curation.curate",
         "splitter": f"{_DATA}.splits",
@@ -88,7 +88,7 @@ def data_code(embeds: bool) -> dict[str, str]:
 
 
 def _fingerprints(modules: dict[str, Path], places: dict[str, str], rest: str) -> dict[str, str]:
-    """Return one fingerprint per name in ``places``, which is keyed by prefixes of modules, and one of the rest."""
+    """Return a fingerprint of the modules with each prefix in ``places``, and of all other modules as ``rest``."""
     parts: dict[str, dict[str, Path]] = {name: {} for name in (rest, *places.values())}
     for module, path in modules.items():
         name = next((place for prefix, place in places.items() if module.startswith(prefix)), rest)
@@ -101,7 +101,7 @@ def _is_scoring(module: str) -> bool:
 
 
 def _definers(function: Any) -> Iterator[str]:
-    """Yield the modules that define a metric: of its function, or of the comparison and aggregation it is made of."""
+    """Yield the modules that define a metric's function, or the functions that it is composed of."""
     if isinstance(function, partial):
         for part in (function.func, *function.args):
             yield from _definers(part)

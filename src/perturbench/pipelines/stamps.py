@@ -1,4 +1,4 @@
-"""The stamps of what each stage makes, and whether a file still belongs to the cells and the split that are there."""
+"""The stamps of the files of each stage, and checks that a file belongs to the current cells and split."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 _EMBEDDING = "embedding "
-#: Parameters of the data section that say where the data comes from, and not what it is.
+#: Parameters of the data section that say where the data comes from; results do not depend on them.
 _ORIGIN = {"source", "card"}
 
 
@@ -45,7 +45,7 @@ def current_inputs(prepared: ad.AnnData, split: pd.DataFrame, embedding_key: str
 
 
 def embedding_input(prepared: ad.AnnData, embedding_key: str | None) -> dict[str, str]:
-    """Return the fingerprint of a cell embedding under its name in stamps; nothing for the key ``None``.
+    """Return the fingerprint of a cell embedding by its name in stamps; empty if the key is ``None``.
 
     The fingerprint of the cells leaves embeddings out, because most models do not use them.
     """
@@ -63,13 +63,13 @@ def embedding_name(embedding_key: str) -> str:
 
 
 def used_embedding(stamp: Stamp) -> str | None:
-    """Return the key of the cell embedding that a file was made with, ``None`` without one."""
+    """Return the key of the cell embedding that a file was made with; ``None`` if it was made without one."""
     names = (name for name in stamp.inputs if name.startswith(_EMBEDDING))
     return next((name.removeprefix(_EMBEDDING) for name in names), None)
 
 
 def data_settings(data: DataConfig) -> dict[str, Any]:
-    """Return the parameters of the data that results depend on."""
+    """Return the parameters of the data section that results depend on."""
     return data.model_dump(exclude=_ORIGIN)
 
 
@@ -103,14 +103,14 @@ def training_stamp(
 
 
 def prediction_stamp(trained: Stamp, prediction: PredictionConfig, command: str = "") -> Stamp:
-    """Return the stamp of the prediction of a part of the split, made with a checkpoint whose stamp is given."""
+    """Return the stamp of a prediction of a part of the split; ``trained`` is the stamp of the checkpoint."""
     return trained.extend(settings={"prediction": prediction}, code=prediction_code(), command=command)
 
 
 def queries_stamp(
     trained: Stamp, prediction: PredictionConfig, queries: QueriesConfig, query_table: pd.DataFrame
 ) -> Stamp:
-    """Return the stamp of the predictions that a table asks for."""
+    """Return the stamp of the predictions of a table of queries; ``trained`` is the stamp of the checkpoint."""
     settings = {"queries": queries.model_dump(exclude={"template"})}
     inputs = {"query table": fingerprint_frame(query_table)}
     return prediction_stamp(trained, prediction).extend(inputs=inputs, settings=settings)
@@ -128,7 +128,7 @@ def search_stamp(
     search_space: Mapping[str, Any],
     **run: Any,
 ) -> Stamp:
-    """Return the stamp of a study: trials are comparable, and share a study, only if all of this is the same.
+    """Return the stamp of a study. Trials are comparable, and share a study, only if their stamps are the same.
 
     Parameters
     ----------
@@ -152,10 +152,10 @@ def score_stamp(
     evaluation: EvaluationConfig,
     task: str,
 ) -> Stamp:
-    """Return the stamp of scores, but for the prediction that is scored."""
+    """Return the stamp of scores, without the prediction that is scored: it is the same for all models and seeds."""
     metrics = list(metrics)
     settings = {
-        # The names and not the profile: a profile may list other metrics tomorrow.
+        # The names of the metrics, because the list of a profile may change later.
         "metrics": [metric.name for metric in metrics],
         "evaluation": evaluation.model_dump(include={"negative", "missing"}),
         "prediction": _evaluated_part(prediction),
@@ -165,20 +165,20 @@ def score_stamp(
 
 
 def require_current_checkpoint(checkpoint: Mapping[str, Any], prepared: ad.AnnData, split: pd.DataFrame) -> Stamp:
-    """Return the stamp of a checkpoint; log a warning if the code that trained it changed since.
+    """Return the stamp of a checkpoint; log a warning if the code has changed since it was trained.
 
     Raises
     ------
     PerturbenchError
-        If it was trained on other cells, another split or another embedding than are there now.
+        If it was trained on cells, a split or an embedding other than the current ones.
     """
     stamp = Stamp.read(checkpoint)
     if stamp is None:
-        raise PerturbenchError("the checkpoint has no stamp of this version of perturbench; train the model again.")
+        raise PerturbenchError("the checkpoint has no readable stamp; train the model again.")
     current = Stamp.make(inputs=current_inputs(prepared, split, used_embedding(stamp)))
     if changed := current.conflicts(stamp):
         raise PerturbenchError(
-            f"the checkpoint does not belong to these data, which changed: {'; '.join(changed)}. Train again: "
+            f"the data changed since the checkpoint was trained: {'; '.join(changed)}. Train again: "
             f"{_modeling_command(stamp, stamp.task)}"
         )
     _warn_of_other_code(stamp)
@@ -188,24 +188,26 @@ def require_current_checkpoint(checkpoint: Mapping[str, Any], prepared: ad.AnnDa
 def require_current_prediction(
     stamp: Stamp, inputs: Mapping[str, str], prepared: ad.AnnData, prediction: PredictionConfig, task: str
 ) -> None:
-    """Refuse a prediction of other cells, of another split or of another part of it.
+    """Refuse a prediction of other cells, another split or another part of the split.
 
     Parameters
     ----------
     stamp
-        Of the prediction.
+        The stamp of the prediction.
     inputs
-        Fingerprints of the cells and the split that are there now.
-    prepared, prediction, task
-        The cells themselves, for the embedding that the prediction used, and what is evaluated now.
+        Fingerprints of the current cells and split.
+    prepared
+        The current cells, with the embedding that the prediction used.
+    prediction, task
+        The part of the split and the task that are evaluated.
 
     Raises
     ------
     PerturbenchError
-        If they differ, with the command that predicts again.
+        If they differ; the message has the command that predicts again.
     """
     used = used_embedding(stamp)
-    # Scores do not depend on embeddings: one that the cells no longer have is no reason to refuse.
+    # Scores do not depend on embeddings, so an embedding that the cells no longer have is no reason to refuse.
     embedding = embedding_input(prepared, used if used in prepared.obsm else None)
     current = Stamp.make(inputs={**inputs, **embedding}, settings={"prediction": _evaluated_part(prediction)})
     if changed := current.conflicts(stamp):
@@ -216,7 +218,7 @@ def require_current_prediction(
 
 
 def stamp_text(container: Mapping[Any, Any]) -> str:
-    """Return the stamp of cells or of a table as text, empty if there is none."""
+    """Return the stamp of cells or of a table as text; the text is empty if there is no stamp."""
     text = container.get(KEY, "")
     return text if isinstance(text, str) else ""
 

@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     import pandas as pd
     from lightning.pytorch.loggers import MLFlowLogger
 
-_BATCH = 100  # most parameters that MLflow takes at once
-#: Mappings whose keys are the user's values, such as renamed drugs or names of files: no names for MLflow.
+_BATCH = 100  # largest number of parameters that MLflow accepts in one call
+#: Mappings whose keys are values of the user (drugs, files, states). Each is logged whole, as one parameter.
 _FREE_MAPPINGS = (".rename_perturbations", ".published", ".perturbations_per_state")
 
 
 class TrackingConfig(Parameters):
-    """Where MLflow keeps runs, and their name: ``mlflow.yml``."""
+    """The settings of ``mlflow.yml``: where MLflow stores runs, and how it names them."""
 
-    model_config = ConfigDict(title="mlflow.yml")  # named in messages about its values
+    model_config = ConfigDict(title="mlflow.yml")  # messages about wrong values name the file
 
     tracking_uri: str
     artifacts: str | None = None
@@ -38,14 +38,14 @@ class TrackingConfig(Parameters):
 
 
 class RunTracker:
-    """The MLflow run of one Kedro run, started when there is something to keep; parameters are remembered until then.
+    """The MLflow run of one Kedro run, started when there is something to record; until then parameters are collected.
 
     Parameters
     ----------
     config
         Store, experiment and name of the run.
     tags
-        Tags of the run, such as the pipelines and the environment.
+        Tags of the run, for example the pipelines and the environment.
     """
 
     def __init__(self, config: TrackingConfig, tags: dict[str, str]) -> None:
@@ -61,7 +61,7 @@ class RunTracker:
         return self._run_id is not None
 
     def start(self) -> None:
-        """Start the run, unless it is there already, and log the parameters so far.
+        """Start the run, unless it has started, and log the parameters collected so far.
 
         If the caller has an active run, as in a notebook, this one is its child.
         """
@@ -80,7 +80,7 @@ class RunTracker:
         self._log_new_params()
 
     def log_params(self, params: dict[str, Any]) -> None:
-        """Log parameters; a section becomes one flat name per value, such as ``trainer.max_epochs``."""
+        """Log parameters; a section becomes one flat name per value, for example ``trainer.max_epochs``."""
         for name, value in params.items():
             for flat_name, flat_value in _flatten(name, _plain(value)):
                 self._params.setdefault(flat_name, flat_value)
@@ -147,18 +147,18 @@ def log_metrics(metrics: dict[str, float]) -> None:
 
 
 def _experiment_id(config: TrackingConfig) -> str:
-    """Return the identifier of the experiment in the store of ``mlflow.yml``; create it if it is not there."""
+    """Return the identifier of the experiment in the store of ``mlflow.yml``; create it if it does not exist."""
     import mlflow
 
     mlflow.set_tracking_uri(config.tracking_uri)
-    # Creation also fails if another process creates it at this moment; other failures come back from the next line.
+    # Creation fails if the experiment exists, also if another process has just created it; the last line then finds it.
     with contextlib.suppress(mlflow.MlflowException):
         return mlflow.create_experiment(config.experiment, artifact_location=config.artifacts)
     return mlflow.get_experiment_by_name(config.experiment).experiment_id
 
 
 def _active_run() -> Any:
-    # Unless a run was started, nobody has imported mlflow, and its import takes seconds.
+    # If mlflow is not imported, no run is active; importing it to ask would take seconds.
     mlflow = sys.modules.get("mlflow")
     return mlflow.active_run() if mlflow else None
 

@@ -1,4 +1,4 @@
-"""What made a file: its stamp, and the fingerprints of data, parameters and source code that stamps hold."""
+"""Record what made a file: stamps, and the fingerprints of data, parameters and source code in them."""
 
 from perturbench.provenance.code import fingerprint_code, modules_behind
 from perturbench.provenance.fingerprints import (

@@ -25,20 +25,20 @@ class _Import(NamedTuple):
 
 
 def modules_behind(roots: Iterable[str], within: Iterable[str], source: Path | None = None) -> dict[str, Path]:
-    """Return the files of modules and of everything that they import, directly or not, from some packages.
+    """Return the files of modules, and of everything that they import from some packages, directly or indirectly.
 
-    Imports for type checkers only are left out, they cannot change a result. A name that a package merely passes on
+    Imports for type checkers only are left out, because they cannot change a result. A name that a package re-exports
     counts as an import of the module that defines it.
 
     Parameters
     ----------
     roots
-        Dotted names of modules to start from. One that has no file is left out.
+        Dotted names of the modules to start from. A module without a file is left out.
     within
-        Packages whose modules are followed, for example ``perturbench.models``. For a root outside of this package its
-        own top-level package is followed too; if it is a single file, so are the files beside it.
+        Packages whose modules are followed, for example ``perturbench.models``. If a root is outside
+        this package, its top-level package is followed too; if that is a single file, so are the files next to it.
     source
-        Folder of this package's source code; the running one if not given.
+        Folder of this package's source code; by default that of the running package.
 
     Returns
     -------
@@ -72,7 +72,7 @@ def _is_inside(name: str, packages: Iterable[str]) -> bool:
 
 
 def _neighbours(top: str) -> set[str]:
-    """Return the top-level packages whose code belongs to that of a top-level package, or file, of the user."""
+    """Return the top-level names to follow for a package or file of the user; none for this package itself."""
     place = None if top == PACKAGE else _top_level(top)
     if place is None:
         return set()
@@ -82,9 +82,9 @@ def _neighbours(top: str) -> set[str]:
 
 
 def _top_level(name: str) -> Path | None:
-    """Return the folder of a top-level package, or its file if it is a single one."""
+    """Return the folder of a top-level package, or the file of a top-level module."""
     try:
-        spec = find_spec(name)  # imports nothing, as the name has no dots
+        spec = find_spec(name)  # a name without dots is found without importing anything
     except (ImportError, ValueError):
         return None
     if spec is None:
@@ -107,7 +107,7 @@ def _file_of(name: str, source: Path) -> Path | None:
 
 
 def _imports_of(name: str, path: Path, source: Path, tops: Collection[str]) -> Iterator[str]:
-    """Yield the modules of some top-level packages that a module imports; for a package, also those of its stub."""
+    """Yield the modules of the packages ``tops`` that a module imports; for a package, also those of its stub."""
     for file in _faces(path) if path.name == "__init__.py" else [path]:
         package = name if path.name == "__init__.py" else name.rpartition(".")[0]
         for statement in _statements(file):
@@ -135,7 +135,7 @@ def _definer(module: str, item: str, source: Path) -> str:
 
 
 def _faces(path: Path) -> list[Path]:
-    """Return the files that say what a package passes on: its ``__init__.py``, and the stub of a lazy one."""
+    """Return the files with the re-exports of a package: its ``__init__.py`` and, if it imports lazily, its stub."""
     return [file for file in (path.with_suffix(".pyi"), path) if file.is_file()]
 
 

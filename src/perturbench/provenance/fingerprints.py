@@ -1,4 +1,4 @@
-"""Fingerprints of parameters, files, tables and cells: equal contents have equal ones."""
+"""Fingerprints of parameters, files, tables and cells: equal contents have equal fingerprints."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def fingerprint_parameters(parameters: Any) -> str:
 
 
 def fingerprint_file(path: str | Path) -> str:
-    """Return the sha256 of a file; of a folder, that of the names and sha256 of its h5ad files."""
+    """Return the sha256 of a file; for a folder, the sha256 of a list of its h5ad files and their sha256."""
     path = Path(path)
     if path.is_dir():
         lines = [f"{fingerprint_file(file)}  {file.name}\n" for file in sorted(path.glob("*.h5ad"))]
@@ -70,6 +70,6 @@ def fingerprint_array(array: Any) -> str:
 
 
 def jsonable(value: Any) -> Any:
-    """Return a value of a typed section as plain values, anything else as text; for ``json.dumps``."""
+    """Convert a value for ``json.dumps``: a typed section to plain values, anything else to text."""
     dump = getattr(value, "model_dump", None)
     return dump(mode="json") if dump else str(value)

@@ -1,4 +1,4 @@
-"""The stamp of a file: the record of what made it, and how two of them differ."""
+"""The stamp of a file: the record of what made it, and how two stamps differ."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 from perturbench import __version__
 from perturbench.provenance.fingerprints import fingerprint_parameters, jsonable
 
-#: Where a stamp is stored: in ``uns`` of an h5ad, in a checkpoint, in the ``attrs`` of a table.
+#: Key under which a stamp is stored in ``uns`` of an h5ad, in a checkpoint or in ``attrs`` of a table.
 KEY = "perturbench"
-#: Sections of settings whose name alone does not say what they are.
+#: Longer names, for messages, of sections of settings whose short name would be ambiguous.
 _LABELS = {"prediction": "prediction settings", "evaluation": "evaluation settings", "data": "data settings"}
 _LONGEST = 40
 _NOT_SET = object()
@@ -20,7 +20,7 @@ _NOT_SET = object()
 
 @dataclass(frozen=True)
 class Stamp:
-    """What made a file.
+    """The record of what made a file.
 
     Attributes
     ----------
@@ -29,13 +29,13 @@ class Stamp:
     task, model, seed
         The task, model and seed that the file belongs to; ``None`` where it belongs to none.
     inputs
-        Fingerprints of the data that it was made from, by name: ``cells``, ``split``.
+        Fingerprints of the data that the file was made from, by name, for example ``cells`` and ``split``.
     settings
-        Parameters that it depends on, by section: ``{"trainer": {"max_epochs": 500}, "metrics": ["rmse_average"]}``.
+        Parameters that affect the file, by section: ``{"trainer": {"max_epochs": 500}, "metrics": ["rmse_average"]}``.
     code
-        Fingerprints of the source code that made it, by name: ``model``, ``metrics``.
+        Fingerprints of the source code that made the file, by name, for example ``model`` and ``metrics``.
     command
-        The command that made it. It is for people, and no difference between two stamps.
+        The command that made the file, for readers. Stamps that differ only in the command are equal.
 
     Examples
     --------
@@ -65,7 +65,7 @@ class Stamp:
         code: Mapping[str, str] | None = None,
         command: str = "",
     ) -> Stamp:
-        """Return the stamp of a file that this version of the package makes now."""
+        """Return a new stamp with the version of this package."""
         return cls(
             __version__, task, model, seed, dict(inputs or {}), _plain(settings or {}), dict(code or {}), command
         )
@@ -84,7 +84,7 @@ class Stamp:
         return json.dumps(asdict(self))
 
     def fingerprint(self) -> str:
-        """Return a fingerprint of all but the command."""
+        """Return a fingerprint of the stamp without its command."""
         return fingerprint_parameters({name: value for name, value in asdict(self).items() if name != "command"})
 
     def extend(
@@ -95,7 +95,7 @@ class Stamp:
         code: Mapping[str, str] | None = None,
         command: str = "",
     ) -> Stamp:
-        """Return the stamp of a file that a later step makes from this one, with what that step adds."""
+        """Return the stamp of a file that a later step makes from this one: this stamp plus that step's entries."""
         return replace(
             self,
             inputs={**self.inputs, **(inputs or {})},
@@ -106,11 +106,11 @@ class Stamp:
 
     def without(self, name: str) -> Stamp:
         """Return the stamp without the settings and the code of this name, for example ``prediction``."""
-        settings, code = ({key: of[key] for key in of if key != name} for of in (self.settings, self.code))
+        settings, code = ({key: old[key] for key in old if key != name} for old in (self.settings, self.code))
         return replace(self, settings=settings, code=code)
 
     def differences(self, before: Stamp) -> list[str]:
-        """Return in words what differs from an earlier stamp; nothing if a file with that stamp is up to date."""
+        """Describe what differs from an earlier stamp; the list is empty if a file with that stamp is up to date."""
         names = ("version", "task", "model", "seed")
         whole = [(name, getattr(self, name), getattr(before, name)) for name in names]
         return [
@@ -121,9 +121,9 @@ class Stamp:
         ]
 
     def conflicts(self, other: Stamp) -> list[str]:
-        """Return in words which inputs and settings differ, among those that both stamps name.
+        """Describe the inputs and settings that differ, among those that both stamps have.
 
-        A stamp that knows less, for example of a prediction that was made elsewhere, contradicts nothing.
+        Entries that only one stamp has are ignored, for example because the prediction was made elsewhere.
         """
         inputs = self.inputs.keys() & other.inputs.keys()
         return [
@@ -133,7 +133,7 @@ class Stamp:
 
 
 def _common(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return two mappings cut down to their common keys, nested ones too."""
+    """Return two mappings restricted to their common keys, at every level."""
     first, second = {}, {}
     for name in one.keys() & other.keys():
         values = (one[name], other[name])
@@ -152,7 +152,7 @@ def _changed_settings(now: Mapping[str, Any], before: Mapping[str, Any]) -> list
 
 
 def _in_words(section: str, now: Any, before: Any) -> str:
-    """Say which settings of a section changed, with their values where these are short."""
+    """Describe which settings of a section changed, with their values if these are short."""
     label = _LABELS.get(section, section)
     if isinstance(now, list) and isinstance(before, list):
         parts = [("added", [x for x in now if x not in before]), ("removed", [x for x in before if x not in now])]

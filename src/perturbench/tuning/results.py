@@ -34,8 +34,8 @@ def trials_table(study: optuna.Study) -> pd.DataFrame:
     -------
     Columns ``number``, ``state`` (``COMPLETE``, ``PRUNED`` or ``FAIL``), ``value`` (the objective; for a pruned trial
     the last ``val_loss``), ``seconds``, ``start`` (whether the search started from these hyperparameters), ``retries``
-    (number of workers that died in the trial before), ``worker``, ``hparams`` (all of them, as JSON), ``error``, and
-    ``val_<metric>``.
+    (how often the trial was repeated because its worker died), ``worker``, ``hparams`` (all hyperparameters, as JSON),
+    ``error``, and ``val_<metric>``.
     """
     finished = [trial for trial in counted_trials(study) if trial.state.is_finished()]
     columns = ("number", "state", "value", "seconds", "start", "retries", "worker", "hparams", "error")
@@ -47,7 +47,7 @@ def _row(trial: FrozenTrial) -> dict[str, Any]:
     retries = len(retried_trials(trial))
     error = attributes.get("error")
     if trial.state == TrialState.FAIL and error is None:
-        error = f"the trial's workers died {retries + 1} times; one possible reason is too little memory"
+        error = f"the worker of this trial died {retries + 1} times; one possible reason is too little memory"
     return {
         "number": trial.number,
         "state": trial.state.name,
@@ -76,13 +76,13 @@ def plot_history(trials: pd.DataFrame, title: str) -> go.Figure:
     if values.empty:
         return _message_figure("no trial was completed", title)
     figure = optuna.visualization.plot_optimization_history(_study(trials, {}), target_name="objective")
-    if (values > 0).all():  # on a linear axis a few bad trials would flatten the others
+    if (values > 0).all():  # on a linear axis, a few bad trials would hide the differences between the others
         figure.update_yaxes(type="log", dtick="D2")
     return figure.update_layout(title=title, template="plotly_white")
 
 
 def plot_importance(trials: pd.DataFrame, space: Mapping[str, Mapping[str, Any]], title: str) -> go.Figure:
-    """Draw how much each hyperparameter mattered for the objective, by fANOVA.
+    """Draw the importance of each hyperparameter for the objective, by fANOVA.
 
     If fewer than two trials can be compared, the figure says so.
 
@@ -101,7 +101,7 @@ def plot_importance(trials: pd.DataFrame, space: Mapping[str, Mapping[str, Any]]
     """
     study = _study(trials, space)
     if len({trial.value for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))}) < 2:
-        return _message_figure("fewer than two completed trials that differ: nothing to compare", title)
+        return _message_figure("fewer than two completed trials with different values: nothing to compare", title)
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
     figure = optuna.visualization.plot_param_importances(study, evaluator=evaluator, target_name="objective")
     return figure.update_layout(title=title, template="plotly_white")

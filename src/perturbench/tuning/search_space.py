@@ -1,4 +1,4 @@
-"""Search spaces, and the parts of a trial: suggest hyperparameters, prune, and score the validation part."""
+"""Search spaces, and the steps of a trial: suggest hyperparameters, prune, and score the validation part."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def distributions(space: Mapping[str, Mapping[str, Any]]) -> dict[str, optuna.di
     Raises
     ------
     PerturbenchError
-        If an entry does not have the form that :func:`suggest` describes.
+        If an entry does not have the form that :func:`suggest` needs.
     """
     trial = optuna.create_study().ask()
     suggest(trial, space)
@@ -119,7 +119,7 @@ class PruneOnValLoss(Callback):
     trial
         Optuna's trial.
     protect
-        Whether to report only and never prune, for a trial that has to run to its end.
+        Whether never to prune this trial, but only to report its loss.
     """
 
     def __init__(self, trial: optuna.Trial, *, protect: bool = False) -> None:

@@ -1,8 +1,8 @@
 """Storages that the workers of a search share: a journal file on one machine, a PostgreSQL database for several.
 
-Optuna keeps the trials, notices dead workers by their missing heartbeats and queues their trials again. Two things are
-ours: heartbeats for a journal file, which Optuna has for databases only, and a lock for setting up a study, because
-Optuna creates a database's tables and enqueues trials without one.
+Optuna stores the trials, detects dead workers by their missing heartbeats and queues their trials again. This module
+adds two things: heartbeats for a journal file, which Optuna has for databases only, and a lock for setting up a study,
+because Optuna creates a database's tables and enqueues trials without one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from optuna.trial import FrozenTrial
 
-#: A trial whose workers died more often than this stays failed: it may be the trial that kills them.
+#: A trial whose worker died more often than this is not repeated: the trial itself may be what kills the worker.
 MAX_RETRIES = 2
 #: Key of the advisory lock in a PostgreSQL database: the letters "perturbe" in ASCII.
 _LOCK_KEY = 0x7065727475726265
@@ -46,12 +46,14 @@ def _allow_experimental() -> Iterator[None]:
 
 @_allow_experimental()
 def retry(study: optuna.Study, trial: FrozenTrial) -> None:
-    """Queue the hyperparameters of a trial whose worker died or was interrupted once more, up to ``MAX_RETRIES`` times.
+    """Queue a trial again whose worker died or was interrupted, up to ``MAX_RETRIES`` times.
 
     Parameters
     ----------
-    study, trial
-        A copy of the trial: the attributes that belong to its dead worker are removed from it.
+    study
+        The study of the trial.
+    trial
+        A copy of the trial. It is modified: the attributes of its dead worker are removed.
     """
     trial.user_attrs.pop("worker", None)
     trial.system_attrs.pop(_HEARTBEAT, None)
@@ -83,13 +85,13 @@ class JournalFile(JournalStorage, BaseHeartbeat):
 
     def __init__(self, path: str | Path, heartbeat: int) -> None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        # The system releases this lock when a worker is killed; Optuna's own would block the others for 30 seconds.
+        # The operating system releases this lock when a worker is killed; Optuna's lock would block others for 30 s.
         lock: Any = FileLock(f"{path}.lock")
         super().__init__(JournalFileBackend(str(path), lock_obj=lock))
         self._heartbeat = heartbeat
 
     def record_heartbeat(self, trial_id: int) -> None:
-        """Write the time into the journal; a trial that was failed as stale needs no heartbeat any more."""
+        """Write the time into the journal; do nothing if the trial was already marked as failed."""
         with suppress(UpdateFinishedTrialError):
             self.set_trial_system_attr(trial_id, _HEARTBEAT, time.time())
 
@@ -103,7 +105,7 @@ class JournalFile(JournalStorage, BaseHeartbeat):
         return self._heartbeat
 
     def get_heartbeat_stale_trial_callback(self) -> Callable[[optuna.Study, FrozenTrial], None]:
-        """Return what is done with a stale trial."""
+        """Return the function that Optuna calls with a stale trial."""
         return retry
 
 
@@ -117,9 +119,9 @@ def set_up_storage(address: str, heartbeat: int = 60) -> Iterator[JournalFile | 
     Parameters
     ----------
     address
-        A PostgreSQL address holds no password; libpq reads it from ``PGPASSWORD`` or ``~/.pgpass``.
+        Address of the storage. Leave the password out; libpq reads it from ``PGPASSWORD`` or ``~/.pgpass``.
     heartbeat
-        Seconds between two heartbeats of a worker. One without a heartbeat for twice as long is taken for dead.
+        Seconds between two heartbeats. A worker without a heartbeat for twice as long counts as dead.
 
     Raises
     ------
@@ -143,7 +145,7 @@ def _set_up_database(address: str, heartbeat: int) -> Iterator[RDBStorage]:
     import sqlalchemy
 
     url = address.replace("postgresql://", "postgresql+psycopg://", 1)
-    # No pool: a connection that is idle during a long training may be cut.
+    # No connection pool: the server may close a connection that is idle during a long training.
     unpooled = {"poolclass": sqlalchemy.NullPool}
     try:
         with sqlalchemy.create_engine(url, **unpooled).begin() as connection:

@@ -1,6 +1,6 @@
 """A study that several workers share: its first trial, and the loop in which each worker runs trials.
 
-The loop is ours because ``Study.optimize`` alone counts the trials of one worker, and waits for no other.
+``Study.optimize`` counts only the trials of its own worker and waits for no other, hence the loop in this module.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 
 def queue_start(study: optuna.Study, hparams: Mapping[str, Any], params: Mapping[str, Any]) -> None:
-    """Queue the hyperparameters that a search starts from, unless the study has a trial of them.
+    """Queue the hyperparameters that a search starts from, unless the study already has a trial with them.
 
     Parameters
     ----------
@@ -42,14 +42,14 @@ def queue_start(study: optuna.Study, hparams: Mapping[str, Any], params: Mapping
     hparams
         All hyperparameters to start from. They become the trial's user attribute ``start``.
     params
-        The searched ones among them, for the sampler to learn from; empty if they lie outside the search space.
+        The searched part of ``hparams``, which the sampler learns from; empty if it lies outside the search space.
     """
     if all(trial.user_attrs.get("start") != hparams for trial in study.get_trials(deepcopy=False)):
         study.enqueue_trial(dict(params), user_attrs={"start": dict(hparams)})
 
 
 def counted_trials(study: optuna.Study) -> list[FrozenTrial]:
-    """Return the trials that count: all but those that were retried."""
+    """Return the trials that count towards ``n_trials``: all trials except those that were repeated later."""
     trials = study.get_trials(deepcopy=False)
     retried = {number for trial in trials for number in retried_trials(trial)}
     return [trial for trial in trials if trial.number not in retried]
@@ -65,19 +65,19 @@ def run_trials(
 ) -> None:
     """Run trials until the study has ``n_trials`` finished ones, together with the other workers of the study.
 
-    Workers that look at the study at the same moment may each begin the last trial, so there can be one trial more per
-    worker. A worker that finds nothing left waits for the running trials of the others, and takes over those whose
-    worker dies. Waiting trials are always run, also if the study has enough.
+    Workers that check the study at the same moment may each start the last trial, so there can be one extra trial per
+    worker. A worker with nothing left to start waits for the running trials of the others, and repeats those whose
+    worker dies. Queued trials are always run, even if the study already has ``n_trials``.
 
     Parameters
     ----------
     study, storage
         The study, and the storage that holds it.
     objective
-        Returns the value of a trial. An exception makes it a failed trial with the user attribute ``error``, which
-        counts, and the search goes on.
+        Function that returns the value of a trial. If it raises an exception, the trial fails: it gets the user
+        attribute ``error`` and counts towards ``n_trials``, and the search continues.
     n_trials
-        Number of trials that count, of all workers together.
+        Number of trials of all workers together.
     n_startup_trials
         Number of random trials before the sampler learns.
     seed
@@ -87,7 +87,7 @@ def run_trials(
     waited = False
     while True:
         fail_stale_trials(study)
-        # A running trial without a worker has just been taken, or was lost before its first heartbeat.
+        # Skip running trials without a worker: they have just been started, or died before their first heartbeat.
         states = Counter(
             trial.state
             for trial in counted_trials(study)
@@ -116,7 +116,7 @@ def _run_one(
         nonlocal number
         number = trial.number
         try:
-            # The heartbeat comes first: others wait for a trial that has a worker, and have to notice if it dies.
+            # Heartbeat first: other workers wait for a trial with a worker, and detect by its heartbeat if that dies.
             storage.record_heartbeat(trial._trial_id)
             trial.set_user_attr("worker", f"{socket.gethostname()}:{os.getpid()}")
             return objective(trial)
@@ -133,23 +133,25 @@ def _run_one(
 
     try:
         study.optimize(run, n_trials=1, catch=(Exception,))
-    except Exception as error:  # Optuna has no one error for a result that comes after the trial was failed
+    except Exception as error:  # storages raise different errors if the trial was already marked as failed
         if number is None or study.get_trials(deepcopy=False)[number].state != TrialState.FAIL:
             raise
-        _log.warning("trial %d was taken for dead and its result is not used: %s", number, error)
+        _log.warning("trial %d was considered dead, so its result is not used: %s", number, error)
 
 
 class _SeededByTrial(optuna.samplers.TPESampler):
-    """TPE that starts anew with a seed per trial: workers never draw the same, and a resumed search goes on the same.
+    """TPE sampler that is seeded again for each trial, from the seed and the trial's number.
 
-    Groups keep the joint sampling of the search space although a start outside of it has no parameters.
+    Workers therefore never draw the same values, and a resumed search draws the values that it would have drawn without
+    the interruption. ``group=True`` keeps joint sampling of the search space even if the first trial lies outside it
+    and has no parameters.
     """
 
     def __init__(self, seed: int, n_startup_trials: int) -> None:
         self._seed, self._startup = seed, n_startup_trials
-        self._start_anew(0)
+        self._reseed(0)
 
-    def _start_anew(self, number: int) -> None:
+    def _reseed(self, number: int) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             super().__init__(
@@ -157,6 +159,6 @@ class _SeededByTrial(optuna.samplers.TPESampler):
             )
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """Start anew; Optuna calls this before it samples a trial."""
-        self._start_anew(trial.number)
+        """Seed the sampler for this trial; Optuna calls this before it samples."""
+        self._reseed(trial.number)
         super().before_trial(study, trial)

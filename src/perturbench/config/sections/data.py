@@ -26,9 +26,9 @@ class RemoteFileConfig(Parameters):
 
 
 class PublishedConfig(Parameters):
-    """A form in which a data set is published: its files by name, and the h5ad among them that is read.
+    """One published form of a data set: its files by name, and ``read``, the name of the h5ad file to read.
 
-    If ``read`` is none of the files, ``conversion`` tells the user how to make it from them.
+    If ``read`` is not one of the files, ``conversion`` tells the user how to make it from them.
     """
 
     files: dict[Annotated[str, Field(pattern=r"^[^/\\.][^/\\]*$")], RemoteFileConfig] = Field(min_length=1)
@@ -45,12 +45,12 @@ class PublishedConfig(Parameters):
 
 
 class SourceConfig(Parameters):
-    """Where the raw data comes from: a file, the simulator, or one of the ``published`` forms."""
+    """Where the raw data comes from: a file, the simulator, or one of the ``published`` forms, which ``kind`` names."""
 
     kind: str = "file"
     path: str | None = None
     sha256: str | None = None
-    how_to_get: str = "Place the file there, or name another with --params=data.source.path:<file>."
+    how_to_get: str = "Place the file there, or name another file with --params=data.source.path:<file>."
     cache: str = "data/01_raw"
     mismatch: Literal["refuse", "accept"] = "refuse"
     published: dict[str, PublishedConfig] = Field(default={})
@@ -70,7 +70,7 @@ class SourceConfig(Parameters):
 
 
 class CardConfig(Parameters):
-    """Facts about a data set for the reader: who made it, under which licence, and how large it is."""
+    """Facts about a data set for its users: who made it, under which licence, and how large it is."""
 
     citation: str | None = None
     url: str | None = None
@@ -87,7 +87,7 @@ class DataConfig(Parameters):
     """Which data set is used, and how its file is read.
 
     The file of a known data set is recognised by its columns, see :func:`perturbench.data.curation.known_layouts`. A
-    task that describes the layout itself replaces that.
+    task that describes a layout itself uses only that one.
     """
 
     dataset: str

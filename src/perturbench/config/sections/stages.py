@@ -1,4 +1,4 @@
-"""One section per stage: the settings of the library's functions, and what the pipelines need besides."""
+"""One section per stage: the settings of the library's functions, and further settings of the pipelines."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from perturbench.training.settings import TrainingSettings
 
 
 class PreprocessingConfig(PreprocessingSettings):
-    """Settings of the preprocessing, and the cells that genes are selected on."""
+    """Settings of the preprocessing, and ``fit_on``: the cells that genes are selected on."""
 
     fit_on: Literal["all", "train"] = "all"
 
@@ -30,12 +30,12 @@ class EmbeddingConfig(EmbeddingSettings):
     checkpoint: str
 
     def result_fields(self) -> dict[str, Any]:
-        """Return the parameters that the embedding depends on; the checkpoint's files are fingerprinted apart."""
+        """Return the parameters that the embedding depends on; the checkpoint's files have their own fingerprints."""
         return self.model_dump(exclude={"key", "checkpoint", "batch_size", "device"})
 
 
 class SplitterConfig(SplitRules):
-    """Rules of the split, and how it is drawn; ``path`` is the file of the method ``csv``."""
+    """Method, seed and rules of the split; ``path`` is the file that the method ``csv`` reads."""
 
     method: Literal["transfer", "combine", "combine_inverse", "manual", "unseen", "csv"]
     seed: int = Field(default=42, ge=0)
@@ -55,7 +55,7 @@ class TrainerConfig(TrainingSettings):
 
 
 class PredictionConfig(Parameters):
-    """Which part is predicted, from which control cells, and from how many of them per state at most."""
+    """Which part of the split is predicted, and from which and at most how many control cells per state."""
 
     part: Literal["train", "val", "test"] = "test"
     controls: Literal["all", "part"] = "all"
@@ -86,7 +86,7 @@ class EvaluationConfig(Parameters):
 
 
 class ReportingConfig(Parameters):
-    """The tasks whose leaderboards a report compares, and what they differ in; no series: the report is of one task."""
+    """The series of tasks whose leaderboards a report compares, and what they differ in; empty: only its own task."""
 
     series: tuple[str, ...] = ()
     against: Literal["imbalance", "training_cells"] = "imbalance"

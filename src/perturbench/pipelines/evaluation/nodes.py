@@ -25,9 +25,9 @@ def evaluate_predictions(
     evaluation: EvaluationConfig,
     task: str,
 ) -> tuple[dict[str, pd.DataFrame], pd.DataFrame, pd.DataFrame, dict[str, pd.DataFrame]]:
-    """Return new scores and similarities by prediction, the log of the evaluation, and the anchors' scores.
+    """Score each prediction without up-to-date scores.
 
-    In order: scores, log, anchors, similarities.
+    Returns the new scores by prediction, the evaluation log, the anchors' scores, and the similarities by prediction.
     """
     from tqdm import tqdm
 
@@ -38,7 +38,7 @@ def evaluate_predictions(
     scores = {name: outcome.scores for name, outcome in outcomes.items() if outcome.scores is not None}
     similarities = {name: found.similarities for name, found in outcomes.items() if found.similarities is not None}
     for table in scores.values():
-        # For the report, which shows how the cells and the split were made.
+        # The report reads these stamps to show how the cells and the split were made.
         table.attrs["made_from"] = {"cells": stamp_text(prepared.uns), "split": stamp_text(split.attrs)}
     return scores, log, scorer.anchors(), similarities
 
@@ -49,9 +49,10 @@ def rank_models(
     anchor_scores: pd.DataFrame,
     evaluation: EvaluationConfig,
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Return the leaderboard of all valid scores, that of the anchors, paired tests, and means per state.
+    """Rank the models by all valid scores.
 
-    There are two tables of tests: between the models, and of each model against the baseline.
+    Returns the leaderboard, the anchors' leaderboard, paired tests between models, tests of each model against the
+    baseline, and means per state.
     """
     from perturbench.analysis.anchors import BASELINE
     from perturbench.analysis.inference.uncertainty import compare_with_baseline, paired_tests

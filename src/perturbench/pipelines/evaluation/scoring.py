@@ -30,16 +30,16 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a prediction.
+    """The result of evaluating one prediction.
 
     Attributes
     ----------
     status, reason
         Whether it was evaluated, up to date or refused, and why.
     stamp
-        Its stamp, ``None`` for a prediction that was made elsewhere.
+        Stamp of the prediction; ``None`` for one that this project did not make.
     scores, similarities
-        New scores in long form, and how alike its perturbations are; ``None`` if it was not evaluated.
+        New scores in long form, and similarities between perturbations; ``None`` if the prediction was not evaluated.
     """
 
     status: str
@@ -67,7 +67,7 @@ class Scorer:
     Parameters
     ----------
     prepared, split
-        The cells, and the part of the split that each is in.
+        The prepared cells, and the part of the split that each cell is in.
     metrics
         The metrics to compute.
     data, prediction, evaluation, task
@@ -92,21 +92,21 @@ class Scorer:
     def __call__(
         self, name: str, load: Callable[[], ad.AnnData], load_scores: Callable[[], pd.DataFrame] | None
     ) -> Outcome:
-        """Return the outcome of a prediction; whatever is wrong with it refuses only this one.
+        """Return the outcome of a prediction; an error refuses this prediction and does not stop the others.
 
         Parameters
         ----------
         name
-            Its name, ``<model>/seed<k>`` or any other.
+            Name of the prediction: ``<model>/seed<k>``, or any other.
         load, load_scores
-            Read the prediction and its earlier scores, if there are any.
+            Functions that read the prediction and, if there are any, its earlier scores.
         """
         try:
             outcome = self._evaluate(name, load, load_scores)
         except PerturbenchError as error:
             outcome = Outcome(REFUSED, str(error))
         except Exception as error:
-            # A file from elsewhere can fail in ways that no check foresees; the others are evaluated all the same.
+            # A file from elsewhere can fail in ways that no check foresees; the other predictions are still evaluated.
             logger.exception("scoring '%s' failed", name)
             outcome = Outcome(REFUSED, f"it cannot be scored: {type(error).__name__}: {error}")
         level = logging.ERROR if outcome.status == REFUSED else logging.INFO
@@ -185,14 +185,14 @@ class Scorer:
 
 
 def evaluation_log(outcomes: Mapping[str, Outcome], scored: Iterable[str], task: str) -> pd.DataFrame:
-    """Return what became of each prediction, and of scores whose prediction is gone.
+    """Return a table with the outcome of each prediction, and a row for scores whose prediction no longer exists.
 
     Parameters
     ----------
     outcomes
         Outcomes by the names of predictions.
     scored
-        Names that there are scores of.
+        Names of predictions that have scores.
     task
         Name of the task.
 
@@ -203,13 +203,13 @@ def evaluation_log(outcomes: Mapping[str, Outcome], scored: Iterable[str], task:
     """
     if all(outcome.status == REFUSED for outcome in outcomes.values()):
         first = next(iter(outcomes.values()))
-        raise PerturbenchError(f"every prediction of task '{task}' was refused; the first: {first.reason}")
+        raise PerturbenchError(f"every prediction of task '{task}' was refused; the first because: {first.reason}")
     gone = dict.fromkeys(sorted(set(scored) - set(outcomes)), Outcome(ORPHAN, "its scores are left out"))
     return pd.DataFrame([outcome.row(name) for name, outcome in {**outcomes, **gone}.items()])
 
 
 def _stale_because(stamp: Stamp, load_scores: Callable[[], pd.DataFrame] | None) -> str | None:
-    """Return why scores have to be computed, ``None`` if the earlier ones have the stamp that new ones would have."""
+    """Return why scores have to be computed; ``None`` if the earlier ones have the stamp of new scores."""
     if load_scores is None:
         return "new"
     try:
@@ -217,7 +217,7 @@ def _stale_because(stamp: Stamp, load_scores: Callable[[], pd.DataFrame] | None)
     except (DatasetError, OSError, ValueError):
         return "the earlier scores cannot be read"
     if before is None:
-        return "the earlier scores have no stamp that can be read"
+        return "the earlier scores have no readable stamp"
     changed = stamp.differences(before)
     return f"changed: {'; '.join(changed)}" if changed else None
 
@@ -232,5 +232,5 @@ def _load(load: Callable[[], ad.AnnData], name: str) -> ad.AnnData:
     except KeyError:  # raised by a backed file without X
         empty = True
     if empty:
-        raise PerturbenchError(f"'{name}' has no X; predicted expression must be there.")
+        raise PerturbenchError(f"'{name}' has no X; store the predicted expression in X.")
     return adata

@@ -34,11 +34,11 @@ def search(
     model: str,
     seed: int,
 ) -> pd.DataFrame:
-    """Start or resume the search for a model on a task, or join its workers; return all trials."""
+    """Start a search, resume it, or join one that other workers run; return the table of all trials."""
     from perturbench.analysis.metrics.registry import resolve_metrics
 
     require_searchable(model, hparams, search_space)
-    configured_metrics(evaluation)  # imports the user's own metrics, which the objective may name
+    configured_metrics(evaluation)  # imports the user's metrics, because the objective may name one
     metrics = resolve_metrics(list(hpo.objective))
     fixed = {name: value for name, value in hparams.items() if name not in search_space}
     inputs = current_inputs(prepared, split, data.embedding_key)
@@ -58,7 +58,7 @@ def choose(trials: pd.DataFrame, task: str, model: str) -> dict[str, Any]:
     if done.empty:
         errors = trials["error"].dropna().value_counts()
         raise PerturbenchError(
-            f"none of {len(trials)} trials of '{model}' on '{task}' was completed: "
+            f"none of the {len(trials)} trials of '{model}' on '{task}' was completed: "
             + listing(f"{error} ({count} trials)" for error, count in errors.items())
             + ". Fix the cause and raise hpo.n_trials: failed trials count towards it."
         )
@@ -81,7 +81,7 @@ def plot_history(trials: pd.DataFrame, title: str, model: str) -> go.Figure:
 
 
 def plot_importance(trials: pd.DataFrame, search_space: dict[str, dict[str, Any]], title: str, model: str) -> go.Figure:
-    """Draw how much each hyperparameter mattered."""
+    """Draw the importance of each hyperparameter for the objective."""
     from perturbench.tuning.results import plot_importance as draw
 
     return draw(trials, search_space, f"{title}: importance of the hyperparameters of {model}")

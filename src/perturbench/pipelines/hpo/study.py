@@ -1,4 +1,4 @@
-"""The study of a search: the one whose stamp is the same, or a new one."""
+"""The study of a search: the stored study with the same stamp, or a new one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 def require_searchable(model: str, hparams: Mapping[str, Any], search_space: Mapping[str, Any]) -> None:
     """Refuse a model without a search space, and a search space of hyperparameters that the model does not have."""
     if not search_space:
-        raise PerturbenchError(f"model '{model}' has no search_space in its YAML; there is nothing to search.")
+        raise PerturbenchError(f"model '{model}' has no search_space in its YAML; add one, or choose another model.")
     if unknown := sorted(set(search_space) - set(hparams)):
         raise PerturbenchError(f"search_space names hyperparameters that '{model}' does not have: {listing(unknown)}.")
 
@@ -31,20 +31,20 @@ def require_searchable(model: str, hparams: Mapping[str, Any], search_space: Map
 def run_search(
     stamp: Stamp, objective: Objective, hpo: HpoConfig, hparams: Mapping[str, Any], warmup: int
 ) -> tuple[pd.DataFrame, str]:
-    """Run trials until the study has as many as asked for; return them and the study's name.
+    """Run trials until the study has ``hpo.n_trials``; return the table of trials and the name of the study.
 
     Parameters
     ----------
     stamp
         Everything that the value of a trial depends on. Trials with the same stamp share a study.
     objective
-        Trains with a trial's hyperparameters and returns the value to minimise.
+        Function that trains with a trial's hyperparameters and returns the value to minimise.
     hpo
-        Number of trials and where they are stored.
+        Settings of the search: the number of trials and where they are stored.
     hparams
-        All hyperparameters to start from.
+        All hyperparameters of the first trial.
     warmup
-        Epochs in which no trial is pruned.
+        Number of epochs before a trial can be pruned.
     """
     import optuna
 
@@ -63,7 +63,7 @@ def run_search(
 
 
 def _open_study(storage: Any, stamp: Stamp, n_startup_trials: int, warmup: int) -> optuna.Study:
-    """Return the study of this stamp; create it if there is none."""
+    """Return the study with this stamp; create it if it does not exist."""
     import optuna
 
     prefix = f"{stamp.task}/{stamp.model}/"
@@ -87,4 +87,4 @@ def _log_new_study(last: optuna.Study, stamp: Stamp) -> None:
     """Log why the last study of the model on the task is not continued."""
     before = Stamp.read(last.user_attrs)
     if before is not None:
-        logger.info("a new study begins, because of what changed: %s", "; ".join(stamp.differences(before)))
+        logger.info("a new study begins, because this changed: %s", "; ".join(stamp.differences(before)))

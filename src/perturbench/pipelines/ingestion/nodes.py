@@ -19,9 +19,9 @@ logger = logging.getLogger(__name__)
 
 
 def fetch(data: DataConfig, task: str) -> dict[str, Any]:
-    """Download or simulate the raw file where it is missing, and return its path, size and sha256.
+    """Download or simulate the raw file if it is missing; return its path, size and sha256.
 
-    A warning is logged if it is not the file that the task names.
+    A file whose sha256 is not the one that the task names causes a warning.
     """
     path, files = _obtain(data)
     sha256 = fingerprint_file(path)
@@ -38,7 +38,7 @@ def fetch(data: DataConfig, task: str) -> dict[str, Any]:
 
 
 def _obtain(data: DataConfig) -> tuple[Path, list[dict[str, Any]]]:
-    """Return the path of the raw h5ad, and the records of the files that were downloaded for it."""
+    """Return the path of the raw h5ad, and a record of each file that it was downloaded from."""
     from perturbench.data.sources.raw import obtain
     from perturbench.data.sources.remote import fetch_all
 
@@ -63,7 +63,7 @@ def curate(raw: dict[str, Any], data: DataConfig, task: str) -> ad.AnnData:
 
 
 def describe(curated: ad.AnnData, raw: dict[str, Any], data: DataConfig, title: str) -> dict[str, Any]:
-    """Return the data card: what the curated cells are, where they come from, and how to cite them."""
+    """Return the data card: a description of the curated cells, their source, and how to cite them."""
     from perturbench.data.data_card import data_card
 
     about = {

@@ -28,7 +28,7 @@ def train(
     unfinished_path: str,
     command: str,
 ) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
-    """Train the model, or resume a killed training; return the checkpoint, and its losses as a partition."""
+    """Train the model, or resume an interrupted training; return the checkpoint, and the losses as a partition."""
     import lightning as L
 
     from perturbench.pipelines.tracking import lightning_logger
@@ -70,10 +70,10 @@ def predict(
 
 
 def _require_genes_of_this_split(prepared: ad.AnnData, split: str, task: str) -> None:
-    """Refuse cells whose genes were selected on the training cells of another split than the one to train on."""
+    """Refuse cells whose genes were selected on the training cells of a different split."""
     stamp = Stamp.read(prepared.uns)
     if stamp is not None and stamp.inputs.get("split", split) != split:
         raise PerturbenchError(
-            "genes were selected on the training cells of another split; prepare the cells again: "
+            "the genes were selected on the training cells of another split; prepare the cells again: "
             f"kedro run --pipeline=preprocessing --params=task:{task}"
         )

@@ -1,4 +1,4 @@
-"""From curated counts to what models train on."""
+"""From curated counts to the prepared cells that models train on."""
 
 from perturbench.pipelines.preprocessing.pipeline import create_pipeline
 

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 def embed_cells(
     curated: ad.AnnData, known_embeddings: dict[str, Callable[[], ad.AnnData]], embedding: EmbeddingConfig, task: str
 ) -> dict[str, ad.AnnData]:
-    """Embed the cells, as the partition of the embedding's key; nothing if none is asked for or it is up to date."""
+    """Embed the cells; return the embedding by its key, or nothing if it is up to date or ``kind`` is ``None``."""
     if embedding.kind is None:
         return {}
     from perturbench.preprocessing.embeddings import checkpoint_files, read_checkpoint, scgpt_embeddings
@@ -31,7 +31,7 @@ def embed_cells(
     stamp = cell_embedding_stamp(curated, embedding, weights, task)
     if embedding.key in known_embeddings:
         before = Stamp.read(known_embeddings[embedding.key]().uns)
-        changed = stamp.differences(before) if before else ["its stamp cannot be read"]
+        changed = stamp.differences(before) if before else ["it has no readable stamp"]
         if not changed:
             logger.info("embedding '%s' is up to date", embedding.key)
             return {}
@@ -69,8 +69,8 @@ def prepare_cells(
 def _require_free(curated: ad.AnnData, key: str) -> None:
     if key in curated.obsm:
         raise PerturbenchError(
-            f"embedding.key '{key}' is in the source's obsm already; choose another key, or leave out "
-            "embedding.kind to use the source's."
+            f"embedding.key '{key}' is already in obsm of the source; choose another key, or set embedding.kind to "
+            "null to use the embedding of the source."
         )
 
 
@@ -78,6 +78,6 @@ def _embedding_of(cells: pd.Index, embeddings: dict[str, Callable[[], ad.AnnData
     found = embeddings[key]() if key in embeddings else None
     if found is None or not found.obs_names.equals(cells):
         raise PerturbenchError(
-            f"embedding '{key}' of these cells is not there yet; make it with kedro run --pipeline=preprocessing"
+            f"embedding '{key}' of these cells does not exist yet; make it with kedro run --pipeline=preprocessing"
         )
     return found.obsm[key]

@@ -22,7 +22,7 @@ _PACKAGES = ("torch", "lightning", "anndata", "scanpy", "numpy", "pandas", "kedr
 
 
 def plot_leaderboard(leaderboard: pd.DataFrame, anchors: pd.DataFrame, evaluation: EvaluationConfig) -> go.Figure:
-    """Draw the means and intervals of every model."""
+    """Draw the mean scores of every model, with their confidence intervals."""
     from perturbench.analysis.figures import plot_ranking
 
     return plot_ranking(leaderboard, configured_metrics(evaluation), anchors)
@@ -31,7 +31,7 @@ def plot_leaderboard(leaderboard: pd.DataFrame, anchors: pd.DataFrame, evaluatio
 def plot_perturbations(
     scores: Tables, evaluation_log: pd.DataFrame, leaderboard: pd.DataFrame, evaluation: EvaluationConfig
 ) -> go.Figure:
-    """Draw the scores of every model over perturbations."""
+    """Draw the distribution of every model's scores over perturbations."""
     from perturbench.analysis.figures import plot_scores
 
     table = valid_scores(scores, evaluation_log)
@@ -39,7 +39,7 @@ def plot_perturbations(
 
 
 def plot_collapse(similarities: Tables, evaluation_log: pd.DataFrame, leaderboard: pd.DataFrame) -> go.Figure:
-    """Draw predicted beside observed similarities, of the first seed of each of the best models."""
+    """Draw the predicted next to the observed similarities, for the first seed of each of the best models."""
     from perturbench.analysis.figures import plot_similarities
     from perturbench.analysis.figures.similarities import MAX_MODELS
 
@@ -96,7 +96,7 @@ def write_report(
     task: str,
     title: str,
 ) -> str:
-    """Return the page."""
+    """Return the report of a task as an html page."""
     from perturbench.analysis.report import render_page, sections
 
     metrics, models = [metric.name for metric in configured_metrics(evaluation)], list(leaderboard["model"])
@@ -122,7 +122,7 @@ def write_report(
 
 
 def _facts(scores: Tables, evaluation_log: pd.DataFrame, evaluation: EvaluationConfig) -> dict[str, Any]:
-    """Return what made the results: fingerprints, parameters and versions."""
+    """Return the fingerprints, parameters and versions that the results depend on."""
     cells, split = _stamps_of_data(scores, evaluation_log)
     facts = {
         "raw data (sha256)": cells.inputs.get("raw data", "unknown") if cells else "unknown",

@@ -1,4 +1,4 @@
-"""From curated cells to train, val and test."""
+"""Assign the curated cells to train, val and test."""
 
 from perturbench.pipelines.splitting.pipeline import create_pipeline
 

@@ -17,7 +17,7 @@ def write_template(
     prediction: PredictionConfig,
     queries: QueriesConfig,
 ) -> pd.DataFrame:
-    """Return a table of perturbations and states that a model trained on the split can predict."""
+    """Return a table of queries: perturbations and states that a model trained on the split can predict."""
     from perturbench.data.queries import make_template
 
     datamodule = make_datamodule(prepared, split, data, trainer, prediction, seed=0)
