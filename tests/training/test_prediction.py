@@ -197,7 +197,7 @@ def test_predictions_that_are_no_numbers_are_refused(model, cells, double, outpu
     with pytest.raises(PerturbenchError) as raised:
         ask(model, cells, queries(("control", "state1"), (double, "state1")), output=output)
     assert f"NaN or infinite values in {'1 of 2' if output == 'pseudobulk' else ''}" in str(raised.value)
-    assert f"of: {double};" in str(raised.value)
+    assert f"for the perturbations {double};" in str(raised.value)
 
 
 @pytest.mark.shared

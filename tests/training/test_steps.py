@@ -69,7 +69,7 @@ def test_what_cannot_be_compiled_trains_without_and_says_so_once(module, monkeyp
     with caplog.at_level(logging.WARNING, "perturbench"):
         found = losses(LinearAdditive(module.context), module, compile=True)
     told = [record.getMessage() for record in caplog.records if "cannot be compiled" in record.message]
-    assert told == ["LinearAdditive.loss cannot be compiled and runs without: no working C++ compiler"]
+    assert told == ["LinearAdditive.loss cannot be compiled and runs uncompiled: no working C++ compiler"]
     assert len(found["train_loss"]) == len(plain["train_loss"])
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from perturbench.analysis.metrics.definitions import Metric
     from perturbench.data.groups import Keys
 
-#: A model should beat the baseline, and can hardly beat the duplicate: normalised values are 0 and 1 there.
+#: Anchors with the normalised values 0 and 1: a model should beat the first, and can hardly beat the second.
 BASELINE, DUPLICATE = "mean_response", "technical_duplicate"
 
 
@@ -67,8 +67,8 @@ def anchor_scores(
 def training_anchors(training: ad.AnnData, keys: Keys, reference: Reference) -> dict[str, np.ndarray]:
     """Return the means that ``mean_response`` predicts and, if combinations are evaluated, ``additive``.
 
-    Each is ``(n_pairs, n_genes)``. ``additive`` is NaN for a combination with a part that was never perturbed alone in
-    the state in training.
+    Each is ``(n_pairs, n_genes)``. ``additive`` is NaN for a combination if training lacks one of its single
+    perturbations in the state.
     """
     pseudobulk = Pseudobulk.from_adata(training[:, reference.genes], Groups.from_obs(training.obs, keys))
     effects = pseudobulk.effects

@@ -26,8 +26,8 @@ def leaderboard(scores: pd.DataFrame, metrics: Sequence[Metric], anchors: pd.Dat
     scores
         Long form: ``model``, ``seed``, ``metric``, ``value``, one row per perturbation.
     metrics
-        Metrics to show. The first one ranks the models, after those with more undefined values have gone to the end:
-        no model can win by leaving perturbations out.
+        Metrics to show. The first one ranks the models, but models with more undefined values come after all models
+        with fewer, so that no model can win by leaving perturbations out.
     anchors
         Scores of the anchors, for normalised values; see :func:`perturbench.analysis.anchors.anchor_scores`.
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 WHOLE_SPLIT = "(all)"
 #: Columns of the score table that are not covariates.
 SCORE_COLUMNS = ("model", "seed", "metric", "perturbation", "value")
-#: What can become of a prediction: the column ``status`` of an evaluation's log.
+#: Outcomes of evaluating a prediction: the column ``status`` of an evaluation's log.
 EVALUATED, UP_TO_DATE, REFUSED, ORPHAN = "evaluated", "up to date", "refused", "prediction is gone"
 
 
@@ -34,9 +34,9 @@ def valid_scores(scores: Mapping[str, Callable[[], pd.DataFrame]], evaluation_lo
     Parameters
     ----------
     scores
-        Functions that read a prediction's scores, by its name.
+        For each prediction, by name, a function that reads its scores.
     evaluation_log
-        ``prediction`` and ``status`` of each.
+        Columns ``prediction`` and ``status``.
     """
     return pd.concat([scores[name]() for name in valid_predictions(evaluation_log)], ignore_index=True)
 
@@ -49,7 +49,7 @@ def tables_by_model(tables: Iterable[str], evaluation_log: pd.DataFrame, models:
     tables
         Names of the predictions to choose from.
     evaluation_log
-        ``prediction`` and ``status`` of each.
+        Columns ``prediction`` and ``status``.
     models
         The models in the order of the result.
     """

@@ -1,4 +1,4 @@
-"""Score predictions that arrive in batches, from their sums and a bounded sample of cells."""
+"""Score predictions that arrive in batches, storing only sums and a sample of limited size."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class StreamedEvaluation:
         self._sample = SampledCells(n_pairs, MAX_CELLS) if self.needs_cells else None
 
     def add(self, predicted: np.ndarray, pair_codes: np.ndarray) -> None:
-        """Add predicted cells ``(n_cells, n_genes)`` of the pairs at these positions, ``(n_cells,)``."""
+        """Add predicted cells ``(n_cells, n_genes)`` and the position of each cell's pair, ``(n_cells,)``."""
         codes = self._positions[pair_codes]
         self._sums.add(predicted, codes)
         if self._sample is not None:

@@ -36,7 +36,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
     Raises
     ------
     PerturbenchError
-        If the suffix is another one, or the file cannot be read in the format of its suffix.
+        If the file has another suffix, or cannot be read in the format of its suffix.
     """
     require_choice("suffix of a table", Path(path).suffix, SUFFIXES)
     try:

@@ -1,6 +1,6 @@
 """Random numbers that depend on a key alone, not on the order or the process in which they are drawn.
 
-NumPy's generators draw streams; a number per cell or gene would need a generator each.
+NumPy's generators draw streams of numbers, so a reproducible number per cell or gene would need one generator for each.
 """
 
 from __future__ import annotations

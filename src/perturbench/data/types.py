@@ -17,7 +17,7 @@ class Example(NamedTuple):
     Attributes
     ----------
     gene_expression
-        Log-normalised expression, ``(n_genes,)``; ``None`` for a counterfactual, because nobody observed it.
+        Log-normalised expression, ``(n_genes,)``; ``None`` for a counterfactual, because it was not observed.
     perturbations
         Names of the single perturbations of the cell; empty for a control cell.
     covariates

@@ -1,4 +1,4 @@
-"""What every model shares: its losses and optimizers, counterfactual prediction, testing, and its checkpoint."""
+"""The base class of all models: losses, optimizers, counterfactual prediction, testing and checkpoints."""
 
 from __future__ import annotations
 
@@ -42,12 +42,13 @@ class PerturbationModel(L.LightningModule, ABC):
     """A model that predicts the expression of perturbed cells from control cells.
 
     A subclass defines :meth:`predict`, and :meth:`loss` if it is not the mean squared error of the prediction. All
-    arguments of its constructor are hyperparameters and are stored in the checkpoint, which alone suffices to predict.
+    arguments of its constructor are hyperparameters and are stored in the checkpoint; predicting needs no other file.
 
     Parameters
     ----------
     context
-        Names of the training data, as ``from_anndata`` and the datamodule give them.
+        Names of the genes, perturbations and covariate values in the training data; ``from_anndata`` and the datamodule
+        return them.
     lr, wd
         Learning rate and weight decay of the Adam optimizer.
 
@@ -61,14 +62,14 @@ class PerturbationModel(L.LightningModule, ABC):
 
     #: Whether the model is computed from pseudobulks instead of being trained, see ``ClosedFormModel``.
     closed_form = False
-    #: Largest norm of the gradients, for models that step their optimizers themselves; Lightning clips the others'.
+    #: Largest norm of the gradients of a model that steps its optimizers itself; for others, Lightning clips.
     gradient_clip_val: float | None = None
-    #: Whether every step computes the same function of the batch, the weights and torch's random numbers, so that it
-    #: can be captured once and replayed as a CUDA graph: no dependence on the epoch, the step or Python's state.
+    #: Whether a training step can be captured once and replayed as a CUDA graph. It may depend on the batch, the
+    #: weights and torch's random numbers, but not on the epoch, the number of the step or Python objects that change.
     allows_cuda_graphs = False
-    #: Computes gradients in place of the plain forward and backward, see ``training.steps``.
+    #: Function that replaces the plain forward and backward pass, set by ``training.steps``; ``None`` keeps them.
     take_step: Callable[..., LossTerms] | None = None
-    #: What a test computes: a profile or names of metrics.
+    #: Metrics that a test computes: the name of a profile, or names of metrics.
     test_metrics: str | list[str] = "default"
 
     def __init__(self, context: Context, lr: float = 1e-3, wd: float = 1e-8) -> None:
@@ -87,11 +88,11 @@ class PerturbationModel(L.LightningModule, ABC):
     def predict(self, batch: Batch) -> torch.Tensor:
         """Return the predicted expression of a batch's cells under its perturbations, ``(n_cells, n_genes)``.
 
-        ``batch.gene_expression`` is ``None`` where the answer is unknown: start from ``batch.matched_controls()``.
+        ``batch.gene_expression`` is ``None`` for counterfactuals: start from ``batch.matched_controls()``.
         """
 
     def forward(self, cells: Batch | Example) -> torch.Tensor:
-        """Predict a batch, ``(n_cells, n_genes)``, or a single example as a dataset gives it, ``(n_genes,)``."""
+        """Predict a batch, ``(n_cells, n_genes)``, or a single example of a dataset, ``(n_genes,)``."""
         if isinstance(cells, Example):
             batch = encode_example(cells, self.training_record)  # type: ignore[arg-type]
             return self.predict(batch)[0]
@@ -117,7 +118,7 @@ class PerturbationModel(L.LightningModule, ABC):
         Raises
         ------
         PerturbenchError
-            If embeddings are to be used and the data was loaded without.
+            If embeddings are requested but were not loaded with the data.
         """
         if not use_embeddings:
             return self.n_genes
@@ -128,7 +129,7 @@ class PerturbationModel(L.LightningModule, ABC):
         )
 
     def covariate_matrix(self, batch: Batch) -> torch.Tensor:
-        """Return all one-hot covariates side by side, ``(n_cells, n_covariates)``; no columns without covariates."""
+        """Return all one-hot covariates side by side, ``(n_cells, n_covariates)``; no columns if there are none."""
         if batch.covariates:
             return torch.cat(list(batch.covariates.values()), dim=1)
         return batch.perturbations.new_zeros(len(batch.perturbations), 0)
@@ -140,17 +141,17 @@ class PerturbationModel(L.LightningModule, ABC):
         return self.adam(self.parameters())
 
     def adam(self, parameters: Iterable[torch.nn.Parameter]) -> Any:
-        """Return Adam for some parameters, with its learning rate scheduler, in the form that Lightning takes."""
-        # Fused is the fastest; Lightning refuses to clip its gradients in mixed precision.
+        """Return Adam for some parameters, with its learning rate scheduler, in the form that Lightning expects."""
+        # The fused implementation is the fastest, but Lightning refuses to clip its gradients in mixed precision.
         clips = getattr(self._trainer, "gradient_clip_val", None) is not None
         optimizer = torch.optim.Adam(parameters, lr=self.lr, weight_decay=self.wd, fused=not clips)
         scheduler: dict[str, Any] = {"scheduler": ReduceLROnPlateau(optimizer, factor=0.2, patience=15)}
-        if self.automatic_optimization:  # Lightning requires a monitor, and warns of one where it does not step
+        if self.automatic_optimization:  # Lightning requires a monitor if it takes the steps, and else warns about one
             scheduler["monitor"] = "val_loss"
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
     def minimise(self, optimizer: Any, loss: Callable[[Batch], Losses], batch: Batch, name: str = "train") -> None:
-        """Take one step of one of several optimizers, leaving the weights of the others alone.
+        """Take one step with one optimizer; weights that belong to other optimizers do not change.
 
         For models with ``automatic_optimization = False``: call it in ``training_step``, once per optimizer.
 
@@ -159,11 +160,11 @@ class PerturbationModel(L.LightningModule, ABC):
         optimizer
             One of ``self.optimizers()``.
         loss
-            Returns the loss of the batch, or named terms of it as :meth:`loss` does.
+            Function that returns the loss of a batch, or its named terms, as :meth:`loss` does.
         batch
             Observed cells.
         name
-            The terms are recorded as ``<name>_loss``, ``<name>_<term>``.
+            Prefix under which the terms are recorded: ``<name>_loss``, ``<name>_<term>``.
         """
         several = isinstance(self.optimizers(), list)
         if several:
@@ -184,22 +185,22 @@ class PerturbationModel(L.LightningModule, ABC):
         return stack_terms(terms)
 
     def step_by_itself(self) -> None:
-        """Take the steps of the optimizer in :meth:`training_step`, where they can be prepared, instead of Lightning.
+        """Step the optimizer in :meth:`training_step` and not in Lightning, so that steps can be compiled or captured.
 
-        Models with a training step of their own, or with several optimizers, are left as they are.
+        Models that override ``training_step``, such as those with several optimizers, do not change.
         """
         if type(self).training_step is PerturbationModel.training_step:
             self.automatic_optimization = False
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
-        """Leave the default scheduler to ``on_validation_epoch_end``; any other goes Lightning's way."""
+        """Leave the default scheduler to ``on_validation_epoch_end``; Lightning steps any other."""
         if not isinstance(scheduler, ReduceLROnPlateau):
             super().lr_scheduler_step(scheduler, metric)
 
     # Losses
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor | None:
-        """Return the loss to minimise, or minimise it; all terms are recorded as ``train_<name>``."""
+        """Return the loss if Lightning minimises it, else minimise it here; record all terms as ``train_<name>``."""
         if not self.automatic_optimization:
             self.minimise(self.optimizers(), self.loss, batch)
             return None
@@ -214,7 +215,7 @@ class PerturbationModel(L.LightningModule, ABC):
     def on_validation_epoch_end(self) -> None:
         """Log the epoch's losses, then lower learning rates on a plateau.
 
-        Learning rates change before the state of the epoch is saved, so that a resumed training goes on with them.
+        Learning rates change before the state of the epoch is saved, so that a resumed training continues with them.
         """
         self._log_losses()
         if self.trainer.state.fn != "fit" or self.trainer.sanity_checking:
@@ -225,7 +226,7 @@ class PerturbationModel(L.LightningModule, ABC):
                 scheduler.step(self.epoch_losses["val_loss"])
 
     def on_train_epoch_end(self) -> None:
-        """Log the epoch's losses where no validation did."""
+        """Log the epoch's losses if the epoch had no validation."""
         self._log_losses()
 
     def _log_losses(self) -> None:
@@ -243,12 +244,12 @@ class PerturbationModel(L.LightningModule, ABC):
             self.require_match(context)
 
     def require_match(self, context: Context) -> None:
-        """Raise unless data with this context can be given to the model.
+        """Raise unless the model can read data with this context.
 
         Raises
         ------
         PerturbenchError
-            If genes, keys, perturbations or covariate values differ, with both sides named.
+            If genes, keys, perturbations or covariate values differ; the message names both sides.
         """
         require_same_names(self.training_record, context)  # type: ignore[arg-type]
 
@@ -284,7 +285,7 @@ class PerturbationModel(L.LightningModule, ABC):
             self._pair_sums.add(predicted, batch.groups)
 
     def on_test_epoch_end(self) -> None:
-        """Log the benchmark metrics, means over perturbations; ``test_scores`` has them per perturbation."""
+        """Log the mean of each metric over perturbations; ``test_scores`` holds the values per perturbation."""
         if not self._evaluation.needs_cells:
             self._evaluation.add_sums(*self._pair_sums.to_host())
         names = [metric.name for metric in self._evaluation.metrics]

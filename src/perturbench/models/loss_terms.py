@@ -9,7 +9,7 @@ import torch
 
 from perturbench.errors import PerturbenchError
 
-#: A loss, or named terms: ``loss`` is minimised, the others are recorded.
+#: A scalar loss, or named scalar terms: ``loss`` is minimised, and all terms are recorded.
 Losses = torch.Tensor | Mapping[str, torch.Tensor]
 
 
@@ -38,18 +38,18 @@ def named_terms(losses: Losses) -> Mapping[str, torch.Tensor]:
 
 
 def stack_terms(terms: Mapping[str, torch.Tensor]) -> LossTerms:
-    """Return the values of terms in one vector, detached."""
+    """Return the terms with their values in one vector, without gradients."""
     return LossTerms(tuple(terms), torch.stack([value.detach().float() for value in terms.values()]))
 
 
 class EpochMeans:
-    """Sums of loss terms over the cells of an epoch.
+    """Means of loss terms over the cells of an epoch, computed from running sums.
 
-    They stay on the device until the end of the epoch: reading them in a step would make the step wait for the device.
+    The sums stay on the device until the end of the epoch: reading them in a step would make it wait for the device.
     """
 
     def __init__(self) -> None:
-        # By prefix and names: a prefix may have more terms in some steps than in others.
+        # The key is the prefix and the names, because steps with the same prefix may have different terms.
         self._sums: dict[tuple[str, tuple[str, ...]], tuple[torch.Tensor, int]] = {}
 
     def __bool__(self) -> bool:
@@ -63,7 +63,10 @@ class EpochMeans:
         self._sums[prefix, terms.names] = sums.add_(terms.values, alpha=n_cells), n_before + n_cells
 
     def read(self, sum_over_processes: Callable[[torch.Tensor], torch.Tensor]) -> dict[str, float]:
-        """Return the mean of each term over cells, ``<prefix>_<name>``, in one read; start anew."""
+        """Return the mean of each term over cells, ``<prefix>_<name>``, and reset the sums.
+
+        All sums are copied from the device at once.
+        """
         counted = [torch.cat([sums, sums.new_tensor([n_cells])]) for sums, n_cells in self._sums.values()]
         remaining = sum_over_processes(torch.cat(counted)).tolist()
         totals: dict[str, tuple[float, float]] = {}

@@ -49,7 +49,8 @@ def prepare(
     keys
         Names of the columns of ``obs`` with the perturbation and the covariates.
     settings
-        How to normalise the counts and which genes to select; by default, those of :class:`PreprocessingSettings`.
+        How to normalise the counts and which genes to select; the defaults of
+        :class:`PreprocessingSettings` if not given.
     fit_rows
         Cells that genes are selected on, as positions or mask; by default, all cells.
     **changes

@@ -51,7 +51,7 @@ class KeepBest(Callback):
             torch.save(self.checkpoint, self._file)
 
     def best(self) -> dict[str, Any]:
-        """Return the checkpoint, with its weights in the host's memory."""
+        """Return the checkpoint, with its weights in main memory."""
         found = self.checkpoint or torch.load(self._file, weights_only=True, map_location="cpu")
         return {**found, "state_dict": {name: value.cpu() for name, value in found["state_dict"].items()}}
 

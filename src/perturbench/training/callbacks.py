@@ -24,8 +24,8 @@ class RecordLosses(Callback):
     Attributes
     ----------
     table
-        A list each of ``epoch`` (the first is 1), ``train_loss``, ``val_loss`` and the other terms; NaN where an epoch
-        did not compute a term.
+        One list per column: ``epoch``, counted from 1, ``train_loss``, ``val_loss`` and the other terms; NaN if an
+        epoch did not compute a term.
     """
 
     def __init__(self) -> None:

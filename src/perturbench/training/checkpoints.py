@@ -29,7 +29,7 @@ def build_model(target: str, context: Context, hparams: Mapping[str, Any]) -> Pe
     context
         Names of the training data.
     hparams
-        The other arguments of its constructor.
+        The other arguments of the model's constructor.
 
     Raises
     ------
@@ -63,7 +63,7 @@ def load_model(checkpoint: Mapping[str, Any] | str | Path) -> PerturbationModel:
     Parameters
     ----------
     checkpoint
-        As :func:`perturbench.training.fitting.fit` returns it, or its file.
+        The checkpoint that :func:`perturbench.training.fitting.fit` returned, or the path of its file.
 
     Raises
     ------
@@ -82,14 +82,14 @@ def load_model(checkpoint: Mapping[str, Any] | str | Path) -> PerturbationModel:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Return what a checkpoint's file holds.
+    """Read a checkpoint from its file.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     PerturbenchError
-        If it is not the file of a checkpoint.
+        If the file is not a checkpoint.
     """
     try:
         return torch.load(path, weights_only=True, map_location="cpu")

@@ -59,14 +59,14 @@ def fit(
     model, datamodule
         The model to train, and its data.
     settings
-        How it is trained; the defaults of :class:`TrainingSettings` if not given.
+        Settings of the training; the defaults of :class:`TrainingSettings` if not given.
     seed
         Seed of the trainer's random numbers; the model's initial weights were drawn when it was built.
     logger, callbacks
         A Lightning logger, and callbacks in addition to those of this function.
     resume_dir
-        Folder for the state of an unfinished training. A killed training resumes from what was last saved there if
-        ``stamp`` has no differences. The folder is removed at the end.
+        Folder for the state of an unfinished training. A killed training resumes from the last state saved there if
+        that state has the same stamp. The folder is removed at the end.
     stamp
         The record of everything that the result depends on.
     **changes
@@ -74,8 +74,8 @@ def fit(
 
     Returns
     -------
-    A Lightning checkpoint, loadable with ``weights_only=True``; see :func:`load_model`. ``losses`` is what
-    :class:`perturbench.training.callbacks.RecordLosses` recorded, also of the epochs before a resumption.
+    A Lightning checkpoint, loadable with ``weights_only=True``; see :func:`load_model`. ``losses`` is the table
+    of :class:`perturbench.training.callbacks.RecordLosses`; it includes the epochs before a training was resumed.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def _trainer(
     callbacks: Sequence[Callback],
     logger: Logger | bool,
 ) -> L.Trainer:
-    """Return a trainer that stops early, and saves the state of the training in the folder."""
+    """Return a trainer with early stopping that saves the state of the training in the folder."""
     interactive, writer = sys.stderr.isatty(), CheckpointWriter()
     stop_early = EarlyStopping("val_loss", patience=settings.patience)
     lines = [] if interactive else [LogLosses(settings.log_every_n_epochs)]
@@ -137,7 +137,7 @@ def _trainer(
         enable_progress_bar=interactive,
         enable_model_summary=False,
         num_sanity_val_steps=0,
-        log_every_n_steps=1,  # Lightning warns of epochs with fewer steps than this
+        log_every_n_steps=1,  # Lightning warns about epochs with fewer steps than this
     )
 
 
@@ -177,7 +177,7 @@ def _strategy(strategy: str, devices: int | str) -> str:
 def _fit_interruptibly(
     trainer: L.Trainer, model: PerturbationModel, datamodule: PerturbationDataModule, last: Path | None
 ) -> None:
-    """Fit; an interrupt stays one, where Lightning would exit the process and leave further ones ignored."""
+    """Fit; raise KeyboardInterrupt on Ctrl-C, where Lightning would exit and ignore every later interrupt."""
     handler = signal.getsignal(signal.SIGINT)
     try:
         trainer.fit(model, datamodule, ckpt_path=last, weights_only=True)
@@ -213,5 +213,5 @@ def _is_of_training(note: Path, stamp: Stamp) -> bool:
         before = None
     changed = stamp.differences(before) if before else ["its stamp cannot be read"]
     if changed:
-        _log.warning("an unfinished training is not resumed, because of what changed: %s", "; ".join(changed))
+        _log.warning("an unfinished training is not resumed: %s", "; ".join(changed))
     return not changed

@@ -1,4 +1,4 @@
-"""Predictions of a trained model: for a part of the split, for its scores there, or for a table of queries."""
+"""Predictions of a trained model for a part of the split or a table of queries, and its scores on a part."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def predict_queries(
     seed: int = 0,
     accelerator: str = "auto",
 ) -> ad.AnnData:
-    """Predict the pairs in a table of queries, observed or not: other states, combinations of known perturbations.
+    """Predict the pairs in a table of queries, which need not have been observed.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def predict_queries(
     rows
         Rows of ``adata`` to take control cells from, ``(n_rows,)``; all rows if not given.
     max_control_cells, seed
-        Largest number of control cells per state, ``None`` for all of them, and the seed that chooses them.
+        Largest number of control cells per state, ``None`` for all of them, and the seed of the sample.
     batch_size, num_workers
         Number of cells per batch, and of processes that load batches.
     accelerator
@@ -113,7 +113,7 @@ def predict_queries(
     Raises
     ------
     PerturbenchError
-        Before anything is computed, if the model was trained on other genes or columns, or a query cannot be answered
+        Before anything is computed, if the model was trained on other genes or columns, or a query cannot be predicted
         (see :func:`perturbench.data.queries.query_pairs`). Afterwards, if a prediction is not finite.
     """
     require_choice("output", output, OUTPUTS)
@@ -133,7 +133,7 @@ def predict_queries(
         seed=seed,
     )
     size = len(dataset) * model.n_genes * 4 / 1e9
-    logger.info("%d queries, %d cells, %.2g GB as cells", len(pairs), len(dataset), size)
+    logger.info("predicting %d cells for %d queries; all cells together take %.2g GB", len(dataset), len(pairs), size)
     loader = batch_loader(dataset, batch_size, num_workers=num_workers)
     predicted = (_cells if output == "cells" else _pseudobulk)(model, loader, accelerator)
     _require_finite(predicted, context["perturbation_key"])
@@ -192,7 +192,7 @@ def _with_names(x: np.ndarray, obs: pd.DataFrame, prefix: str, model: Perturbati
 
 
 class _Collect(BasePredictionWriter):
-    """Collect predicted cells in one matrix, made once."""
+    """Collect predicted cells in one matrix, which is allocated once."""
 
     def __init__(self, n_cells: int, n_genes: int) -> None:
         super().__init__("batch")
@@ -207,7 +207,7 @@ class _Collect(BasePredictionWriter):
 
 
 class _Average(BasePredictionWriter):
-    """Sum predicted cells per pair, keeping none of them."""
+    """Sum predicted cells per pair, without storing the cells."""
 
     def __init__(self, n_pairs: int, n_genes: int) -> None:
         super().__init__("batch")
@@ -224,8 +224,8 @@ def _require_finite(predicted: ad.AnnData, perturbation_key: str) -> None:
     if bad.any():
         names = predicted.obs.loc[bad, perturbation_key].unique()
         raise PerturbenchError(
-            f"the model predicts NaN or infinite values in {bad.sum()} of {len(bad)} rows, of: {listing(names)}; "
-            "train it again, with a lower learning rate."
+            f"the model predicts NaN or infinite values in {bad.sum()} of {len(bad)} rows, for the perturbations "
+            f"{listing(names)}; train it again, with a lower learning rate."
         )
 
 
@@ -234,5 +234,5 @@ def _refuse_trained_pairs(model: PerturbationModel, datamodule: PerturbationData
     if leaked := [pair for pair in datamodule.pairs(part) if pair in trained]:  # type: ignore[arg-type]
         raise PerturbenchError(
             f"the model was trained on {len(leaked)} of the {part} pairs: {listing(map(pair_name, leaked))}; "
-            "it belongs to another split. Train it on this one."
+            "it was trained with another split. Train it with this one."
         )

@@ -1,4 +1,4 @@
-"""Saving the state of a training in a thread, in a small share of its time; a killed training resumes from it."""
+"""Save the state of a training in a background thread, so that a killed training can resume from it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
     import lightning as L
 
-#: Saving takes at most this share of the time of a training, and a kill loses at most the time between two saves.
+#: Largest share of a training's time that saving takes. A kill loses at most the time between two saves.
 SHARE = 1 / 20
 #: Assumed speed of the first save, in bytes per second; later saves are timed.
 _FIRST_GUESS = 200e6
 
 
 class CheckpointWriter(TorchCheckpointIO):
-    """Write checkpoints in the thread of an :class:`AsyncCheckpointIO`; on CUDA devices, on a stream of its own.
+    """Write checkpoints in the thread of an :class:`AsyncCheckpointIO`; on CUDA devices, in a separate stream.
 
     Attributes
     ----------
@@ -50,25 +50,25 @@ class CheckpointWriter(TorchCheckpointIO):
 
 
 class SaveLatest(ModelCheckpoint):
-    """Save the state of the training after epochs, so thinned out that saving takes at most 5% of the time.
+    """Save the state of the training after an epoch, but skip epochs if saving would take over 5% of the time.
 
     Parameters
     ----------
     folder
         Folder of ``latest.ckpt``.
     writer
-        The writer of the file, whose time counts.
+        The writer of the file; its writing time counts towards the 5%.
     """
 
     def __init__(self, folder: Path, writer: CheckpointWriter) -> None:
         super().__init__(folder, "latest", enable_version_counter=False)
         self._writer = writer
-        # When the last save began, and for how many seconds it made the training wait.
+        # Time at which the last save began, and the seconds for which the training waited for it.
         self._began, self._blocked = 0.0, 0.0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Delay the first save in proportion to its expected duration."""
-        # Weights, two moments of Adam and the best weights.
+        # A file holds the weights, two moments of Adam for each weight, and the best weights.
         n_bytes = 4 * sum(weight.numel() * weight.element_size() for weight in pl_module.parameters())
         self._began, self._blocked = time.monotonic(), n_bytes / _FIRST_GUESS
 
@@ -95,7 +95,7 @@ class SaveLatest(ModelCheckpoint):
 
 @contextmanager
 def _own_stream() -> Iterator[None]:
-    """Run the CUDA copies of this thread after the queued work of the training, and beside what comes later."""
+    """Run this thread's CUDA copies after the training work queued so far, in parallel with later work."""
     if not torch.cuda.is_initialized():
         yield
         return

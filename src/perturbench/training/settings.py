@@ -21,9 +21,9 @@ class TrainingSettings(Parameters):
     accelerator, devices, precision, gradient_clip_val
         As in ``lightning.Trainer``.
     strategy
-        How several devices share the training, as in ``lightning.Trainer``; each takes other batches of the same size.
-        ``auto`` is ``ddp_spawn`` for several devices. A model with weights that some batches do not train (CPA) needs
-        ``ddp_spawn_find_unused_parameters_true``.
+        How several devices share the training, as in ``lightning.Trainer``. Each device gets different batches of the
+        same size. ``auto`` is ``ddp_spawn`` for several devices. A model with weights that some batches do not train
+        (CPA) needs ``ddp_spawn_find_unused_parameters_true``.
     compile
         Whether steps are compiled, see :func:`perturbench.training.steps.prepare_steps`.
     log_every_n_epochs

@@ -1,4 +1,4 @@
-"""Optimizer steps as CUDA graphs: one launch for a whole step, where each of its kernels would be launched alone."""
+"""Run optimizer steps as CUDA graphs, which launch all kernels of a step at once instead of one by one."""
 
 from __future__ import annotations
 
@@ -20,24 +20,25 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 Compile = Literal["auto"] | bool
-#: Steps of a kind that run before it is captured: libraries allocate their workspaces in the first ones.
+#: Number of steps that run before one is captured, because libraries allocate their workspaces in the first ones.
 N_EAGER = 3
-#: Kinds of steps that are captured at most: each holds the memory of its step.
+#: Largest number of captured graphs; each holds the memory of its step.
 _MOST_GRAPHS = 8
 
 
 def prepare_steps(model: PerturbationModel, trainer: L.Trainer, compile: Compile) -> None:
-    """Choose how the model's steps run: as CUDA graphs, compiled, or one kernel after the other.
+    """Choose how the model's steps run: as CUDA graphs, compiled, or kernel by kernel.
 
     Parameters
     ----------
     model
-        Steps its optimizers itself, see :meth:`PerturbationModel.minimise`; other models are left to Lightning.
+        The model. Only one that steps its optimizers itself changes, see :meth:`PerturbationModel.minimise`.
     trainer
-        Its device and precision decide.
+        Trainer whose device and precision decide whether CUDA graphs are possible.
     compile
         ``True`` compiles the loss with ``torch.compile``, on any device. ``auto`` does not: compiling takes longer than
-        it saves in most trainings. Either uses CUDA graphs on a single CUDA device, for models that allow it.
+        it saves in most trainings. Both use CUDA graphs on a single CUDA device, for models that allow it. ``False``
+        runs kernel by kernel.
     """
     model.take_step = None
     if model.automatic_optimization or compile is False:
@@ -52,8 +53,8 @@ def prepare_steps(model: PerturbationModel, trainer: L.Trainer, compile: Compile
 class PreparedSteps:
     """Forward and backward of a model's losses, compiled, or captured as CUDA graphs, or both.
 
-    A step is captured per optimizer, loss and shape of the batch, once it has run a few times. What fails to compile or
-    to be captured runs as it is, with one warning.
+    One graph is captured for each optimizer, loss and shape of the batch, after a few steps. A loss that cannot be
+    compiled, or a step that cannot be captured, runs without, after a warning.
     """
 
     def __init__(self, model: PerturbationModel, *, compiled: bool, graphs: bool) -> None:
@@ -91,16 +92,16 @@ class PreparedSteps:
         try:
             return _gradients(self._model, optimizer, prepared, batch)
         except Exception as error:  # noqa: BLE001  a compiler may raise anything, and the loss itself may be fine
-            torch.set_rng_state(states[0])  # the attempt may have drawn some
+            torch.set_rng_state(states[0])  # the attempt may have drawn random numbers
             for device, state in zip(devices, states[1], strict=True):
                 torch.cuda.set_rng_state(state, device)
             step = _gradients(self._model, optimizer, loss, batch)
             self._losses[getattr(loss, "__func__", loss)] = None
-            logger.warning("%s cannot be compiled and runs without: %s", _name_of(loss), str(error).splitlines()[0])
+            logger.warning("%s cannot be compiled and runs uncompiled: %s", _name_of(loss), str(error).splitlines()[0])
             return step
 
     def _prepared(self, loss: Callable[[Batch], Losses]) -> Callable[[Batch], Losses]:
-        """Return the loss, compiled if it is to be and can be; each is compiled once."""
+        """Return the loss, compiled if requested and possible; each loss is compiled once."""
         function = getattr(loss, "__func__", loss)
         if function not in self._losses:
             self._losses[function] = torch.compile(loss, dynamic=False) if self._compiled else None

@@ -94,9 +94,9 @@ class TestChecksOfMethods:
     @pytest.mark.parametrize(
         ("val", "test", "message"),
         [
-            (["P00"], ["P02", "P02+P03"], "1 val pairs have no perturbation that earlier parts do not have: P00 in"),
-            (["P00", "P00+P01"], ["P02"], "1 test pairs have no perturbation that earlier parts do not have: P02 in"),
-            (["P00"], ["P00+P01"], "1 test pairs have no perturbation that earlier parts do not have"),
+            (["P00"], ["P02", "P02+P03"], "1 val pairs contain only perturbations that earlier parts have: P00 in"),
+            (["P00", "P00+P01"], ["P02"], "1 test pairs contain only perturbations that earlier parts have: P02 in"),
+            (["P00"], ["P00+P01"], "1 test pairs contain only perturbations that earlier parts have"),
         ],
     )
     def test_unseen_perturbation_in_an_earlier_part(self, val, test, message):
@@ -112,7 +112,7 @@ class TestChecksOfMethods:
     def test_training_states_must_not_have_unseen_perturbations(self):
         obs = screen_obs()
         rules = SplitRules(states=[{"cell_type": "s1"}, {"cell_type": "s2"}], train_states="others")
-        with pytest.raises(PerturbenchError, match=r"earlier parts do not have: .*leave splitter\.train_states empty"):
+        with pytest.raises(PerturbenchError, match=r"earlier parts have: .*leave splitter\.train_states empty"):
             split_cells(obs, KEYS, "unseen", rules, 0)
 
 

@@ -1,4 +1,4 @@
-"""Tasks to evaluate on, and the protocol of whatever finds a task by its name."""
+"""Tasks to evaluate on, and the protocol of sources that find a task by its name."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class TaskSource(Protocol):
 def default_source() -> TaskSource:
     """Return the source that the package names in ``perturbench.TASK_SOURCE``.
 
-    The library knows no project. The package's own module, which knows both, names the source, and it is imported only
-    when a task is asked for by name.
+    The library must not import the project. The top of the package therefore names the source as text, and the source
+    is imported only when a task is requested by name.
     """
     return pkgutil.resolve_name(perturbench.TASK_SOURCE)()

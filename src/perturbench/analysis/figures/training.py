@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-#: Largest number of points on a line; of longer training only every second, third, ... epoch is drawn.
+#: Largest number of points on a line; of a longer training, only every second, third, ... epoch is drawn.
 MAX_EPOCHS = 200
 #: With more models than this, panels are small.
 _MANY_MODELS = 9

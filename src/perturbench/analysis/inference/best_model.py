@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-#: Two models differ if their adjusted p-value is smaller.
+#: Two models differ if the adjusted p-value of their test is below this.
 SIGNIFICANCE = 0.05
 
 
@@ -38,9 +38,9 @@ def find_best(board: pd.DataFrame, comparisons: pd.DataFrame | None) -> dict[str
     """Return the best model on each metric of a leaderboard, by multiple comparisons with the best.
 
     A model is excluded if it is significantly worse than some other model. Its p-values are multiplied by the number of
-    other models only, not by the number of pairs: the one error to avoid is to exclude the best model, and that model
-    has only so many comparisons (Hsu, Annals of Statistics 12:1136, 1984). Metrics without paired tests are left out:
-    those of the whole split, those that are not registered, and all of them if there is a single model.
+    other models only, not by the number of pairs: the one error to avoid is to exclude the best model, which
+    takes part in that many comparisons only (Hsu, Annals of Statistics 12:1136, 1984). Metrics without paired tests are
+    left out: those of the whole split, those that are not registered, and all metrics if there is a single model.
     """
     known = available_metrics()
     tested = set() if comparisons is None else set(comparisons["metric"])

@@ -48,7 +48,7 @@ def bootstrap_intervals(
     rows = []
     for (model, metric), group in scores.groupby(["model", "metric"]):
         means = _average_seeds(group, states)
-        # The same seed for every model: where perturbations are the same, resamples draw the same ones.
+        # Every model gets the same seed, so that models with the same perturbations are resampled alike.
         rng = np.random.default_rng(seed)
         total, count = np.zeros(n_resamples), 0
         for values in _strata(means, states):
@@ -132,7 +132,7 @@ def _rank_biserial(difference: np.ndarray) -> float:
 def _strata(scores: pd.DataFrame, states: list[str]) -> list[np.ndarray]:
     """Return the values of each state; all states with one perturbation share one stratum.
 
-    Drawn from a stratum of its own, a single perturbation would never vary, and the interval would be too narrow.
+    If a single perturbation were its own stratum, it would never vary, and the interval would be too narrow.
     """
     if not states:
         return [scores["value"].to_numpy()]

@@ -36,7 +36,7 @@ def logfc(profiles: Profiles, reference: Reference) -> np.ndarray:
     """
     _require_nonnegative(reference)
     means = profiles.nonnegative_means if isinstance(profiles, Prediction) else profiles.means
-    # Both sides use the observed controls: with controls of its own, a prediction could choose its zero.
+    # Both sides use the observed controls: with its own controls, a prediction could shift its zero.
     return np.log2(means + 0.1) - np.log2(reference.control_means + 0.1)
 
 
@@ -62,8 +62,8 @@ def _require_nonnegative(reference: Reference) -> None:
 def scaled(profiles: Profiles, reference: Reference) -> np.ndarray:
     """Average per-gene z-scores over cells, clipped at ±10.
 
-    Both sides use the mean and standard deviation of the reference: with its own, a prediction that is twice too large
-    would look perfect.
+    Both sides use the mean and standard deviation of the reference: scaled by its own, a prediction that is twice
+    too large would look perfect.
     """
     cells, n_pairs = profiles.require_cells("the aggregation 'scaled'"), len(reference.pairs)
     sums = GroupSums(n_pairs, len(reference.genes))

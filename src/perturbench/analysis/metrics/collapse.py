@@ -81,8 +81,8 @@ def similarity_table(reference: Reference, prediction: Prediction, limit: int = 
     reference, prediction
         The observed and the predicted side; negative predicted means count as 0.
     limit
-        Largest number of perturbations of a state; those with most observed cells are kept, whose effects are known
-        best.
+        Largest number of perturbations of a state. Those with the most observed cells are shown, because their effects
+        are known best.
 
     Returns
     -------

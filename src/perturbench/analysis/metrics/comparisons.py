@@ -14,7 +14,7 @@ _PAPER = "paper, section 4 and appendix C"
 def squared_distances(observed: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """Return squared Euclidean distances of predictions (rows) to observations (columns), ``(n, n)``."""
     # |a - b|^2 = |a|^2 + |b|^2 - 2ab takes one matrix product. Centring first keeps the terms small, so that their
-    # difference loses little to rounding; what rounding pushes below 0 is 0.
+    # difference loses little to rounding; values that rounding makes negative are set to 0.
     centre = observed.mean(axis=0)
     a, b = predicted - centre, observed - centre
     squares = (a * a).sum(1)[:, None] + (b * b).sum(1)[None, :] - 2 * (a @ b.T)
@@ -29,8 +29,8 @@ def unit_rows(rows: np.ndarray) -> np.ndarray:
 
 
 def centred(rows: np.ndarray) -> np.ndarray:
-    """Subtract from each row its mean; a constant row becomes exactly zero."""
-    # Rounding of the mean would leave a constant row with a direction, and a correlation of its own.
+    """Subtract its mean from each row; a constant row becomes exactly zero."""
+    # Rounding errors would otherwise give a constant row a direction, and so a correlation that means nothing.
     constant = np.ptp(rows, axis=-1, keepdims=True) == 0
     return np.where(constant, 0.0, rows - rows.mean(axis=-1, keepdims=True))
 

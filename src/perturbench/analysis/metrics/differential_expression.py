@@ -20,7 +20,7 @@ TOP_K = 20
 
 def _top(scores: np.ndarray, k: int) -> np.ndarray:
     """Return a mask of the k largest |scores| of each row, ties by position; 0 and NaN are never among them."""
-    # Without that, a prediction of no effect would recall whichever genes come first in the file.
+    # Otherwise a prediction of no effect would recall the genes that come first in the file.
     strength = np.abs(np.nan_to_num(scores, nan=-1.0))
     order = np.argsort(-strength, axis=1, kind="stable")[:, :k]
     mask = np.zeros(scores.shape, dtype=bool)
@@ -29,7 +29,7 @@ def _top(scores: np.ndarray, k: int) -> np.ndarray:
 
 
 def _undefined_where_untested(values: np.ndarray, *tested: RankSum) -> np.ndarray:
-    """Set the values of pairs to NaN that had too few cells for one of the tests."""
+    """Set values to NaN for pairs that have too few cells for one of the tests."""
     for results in tested:
         values = np.where(np.isnan(results.scores).any(axis=1), np.nan, values)
     return values
@@ -66,7 +66,7 @@ def de_overlap(reference: Reference, prediction: Prediction) -> np.ndarray:
 
 @register_metric("de_precision", better="higher", needs="cells", source="cell-eval (Arc Institute)")
 def de_precision(reference: Reference, prediction: Prediction) -> np.ndarray:
-    """Compute the share of genes significant in the prediction that are in the observed; NaN if it has none."""
+    """Compute the share of predicted significant genes that are significant in the observed cells, too; NaN if none."""
     observed, predicted = rank_sum(reference, reference), rank_sum(prediction, reference)
     right = (observed.significant & predicted.significant).sum(axis=1)
     return _undefined_where_untested(_share(right, predicted.significant.sum(axis=1)), observed, predicted)

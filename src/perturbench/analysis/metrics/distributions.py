@@ -88,8 +88,8 @@ def energy(reference: Reference, prediction: Prediction) -> np.ndarray:
 def mmd(reference: Reference, prediction: Prediction) -> np.ndarray:
     """Compute the squared maximum mean discrepancy, unbiased, averaged over five Gaussian kernels.
 
-    The kernels are 1/4 to 4 times as wide as the median squared distance between the observed cells of the pair; with
-    predicted cells in the median, a prediction could choose its own scale. NaN with fewer than 20 predicted cells or
+    The kernels are 1/4 to 4 times as wide as the median squared distance between the observed cells of the pair; if the
+    median included predicted cells, a prediction could choose its own scale. NaN with fewer than 20 predicted cells or
     two observed ones.
     """
 

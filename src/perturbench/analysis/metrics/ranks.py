@@ -25,7 +25,7 @@ def rank_of_matches(matrix: np.ndarray, better: Literal["lower", "higher"]) -> n
 
     Returns
     -------
-    ``(n,)``: the share of the other predictions that are nearer to the observation than its own; ties count one half.
+    ``(n,)``: the share of the other predictions that are nearer to the observation than the right one; ties count half.
     0 is perfect and 0.5 is random. A model that predicts the same for every perturbation gets exactly 0.5. NaN for
     n = 1. An undefined similarity, such as the cosine of a zero vector, counts as 0: no direction at all. An undefined
     distance counts as infinite.

@@ -38,7 +38,7 @@ _MODULES = ("comparisons", "aggregations", "effects", "differential_expression",
 
 _COMPARISONS: dict[str, Comparison] = {}
 _AGGREGATIONS: dict[str, Aggregation] = {}
-#: Metrics that are no combination of a comparison and an aggregation.
+#: Metrics that are not made of a comparison and an aggregation.
 _METRICS: dict[str, Metric] = {}
 
 

@@ -23,7 +23,8 @@ class Cells:
     codes
         Group of each row, ``(n_cells,)``; -1 for rows that are not used.
     columns
-        Columns of ``x`` that hold the reference's genes, in their order; ``None`` if they are all of them already.
+        Columns of ``x`` that hold the reference's genes, in their order; ``None`` if ``x`` has exactly these columns
+        in this order.
     """
 
     def __init__(self, x: Any, codes: np.ndarray, columns: np.ndarray | None = None) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 #: Tables with at most this many rows are unfolded when the page opens.
 MAX_OPEN_ROWS = 40
-#: Largest number of paired tests to show; of more, only those with the best model are shown.
+#: Largest number of paired tests to show; if there are more, only those with the best model are shown.
 MAX_TESTS = 200
 
 

@@ -69,7 +69,7 @@ def choose_layout(source: Source, layouts: Sequence[Layout], name: str | None = 
     Raises
     ------
     PerturbenchError
-        If there is no layout with that name, or the source has none of the layouts; with what is missing for each.
+        If there is no layout with that name, or the source has none of the layouts; the message lists what each lacks.
     """
     if name is not None:
         require_choice("data.layout", name, [layout.name for layout in layouts])

@@ -73,7 +73,7 @@ class Source(ExitStack):
         Raises
         ------
         PerturbenchError
-            With the layers that the file has.
+            If a file does not have the layer; the message lists the layers that it has.
         """
         for name, file in self.files.items():
             if _matrix(file, layer) is not None:
@@ -98,7 +98,7 @@ class Source(ExitStack):
         )
 
     def cells(self, annotation: Annotation, layer: str | None) -> ad.AnnData:
-        """Read the counts, CSR float32, of the cells and genes that are left of what :meth:`annotation` returned."""
+        """Read the counts, CSR float32, of the cells and genes in an annotation, which steps may have reduced."""
         rows, columns = (np.asarray(frame[_POSITION]) for frame in (annotation.obs, annotation.var))
         x = stack_rows(self._blocks(layer, rows, columns), len(columns))
         obs = annotation.obs.drop(columns=[_POSITION, FILE], errors="ignore")

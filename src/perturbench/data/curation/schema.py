@@ -36,7 +36,7 @@ def check_curated(adata: ad.AnnData, keys: Keys, min_controls: int = 1) -> None:
     Raises
     ------
     PerturbenchError
-        With every rule that the cells break, the values that break it, and the fix.
+        If the cells break a rule; the message lists every broken rule, the values that break it, and the fix.
     """
     columns = [keys.perturbation, *keys.covariates]
     if absent := [name for name in columns if name not in adata.obs]:

@@ -75,7 +75,7 @@ STEPS: dict[str, Callable[..., Annotation]] = {}
 
 
 def find_step(name: str, arguments: Mapping[str, Any]) -> Callable[..., Annotation]:
-    """Return a step by name, or a function of the user's by ``module.function``.
+    """Return a step by its name, or a user's function by its path ``module.function``.
 
     Raises
     ------
@@ -105,7 +105,7 @@ def run_steps(annotation: Annotation, steps: Sequence[Mapping[str, Mapping[str, 
     Raises
     ------
     PerturbenchError
-        If a step fails, with the step's name.
+        If a step fails; the message names the step.
     """
     for step in steps:
         for name, arguments in step.items():

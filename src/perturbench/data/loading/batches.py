@@ -148,8 +148,8 @@ def batch_loader(
         num_workers=min(num_workers, os.cpu_count() or 1),
         persistent_workers=num_workers > 0,
         pin_memory=pin_memory,
-        # Seeds of workers come from here; drawn from torch's global generator, they would change the random numbers of
-        # the model.
+        # The seeds of workers come from this generator. Drawing them from torch's global one would change the random
+        # numbers of the model.
         generator=torch.Generator(),
     )
 

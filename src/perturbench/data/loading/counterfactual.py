@@ -85,7 +85,7 @@ class Counterfactual(torch.utils.data.Dataset):
             code: _sample(pool.controls_of(code), max_control_cells, seed, code) for code in np.unique(state_codes)
         }
         self._state_codes = state_codes
-        # A dataset of millions of cells is never listed: pair i has the positions from _starts[i] to _ends[i].
+        # Cells are located by arithmetic, because there can be millions: pair i has positions _starts[i] to _ends[i].
         self._ends = np.cumsum([len(self._controls[code]) for code in state_codes])
         self._starts = self._ends - [len(self._controls[code]) for code in state_codes]
         encoded = multi_hot([name for _, name in self.pairs], context, unknown)

@@ -115,7 +115,7 @@ class PerturbationDataModule(L.LightningDataModule):
         self._pin_memory = on_cuda and not preload
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """Return the batch as it is if it was gathered on the device; Lightning calls this method."""
+        """Return the batch unchanged if it was gathered on the device; Lightning calls this method."""
         if batch.perturbations.device == device:
             return batch
         return super().transfer_batch_to_device(batch, device, dataloader_idx)

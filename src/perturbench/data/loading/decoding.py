@@ -24,7 +24,7 @@ def decode_pairs(batch: Batch, context: Context) -> tuple[list[Pair], np.ndarray
     n_perturbations = len(context["perturbation_uniques"])
     levels = [level for levels in context["covariate_uniques"].values() for level in levels]
     encoded = torch.cat([batch.perturbations, *batch.covariates.values()], dim=1).cpu()
-    # A batch has few distinct pairs, so that only these are decoded, not every cell.
+    # A batch has few distinct pairs, so decoding each pair once is faster than decoding every cell.
     rows, codes = torch.unique(encoded, dim=0, return_inverse=True)
     pairs = []
     for row in rows.bool().numpy():

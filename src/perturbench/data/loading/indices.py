@@ -1,4 +1,4 @@
-"""Integer indices of the cells in a batch, and the tables that batches are gathered from with them."""
+"""Integer indices of the cells in a batch, and the tables of encoded names that they index."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class BatchIndex(NamedTuple):
-    """Positions in a dataset of the cells of a batch, and the seed that their controls are matched with."""
+    """Positions of a batch's cells in the dataset, and the seed that matches their controls."""
 
     positions: np.ndarray
     seed: int
@@ -24,9 +24,9 @@ class CellIndices(NamedTuple):
     Attributes
     ----------
     rows
-        Rows of the cells in the expression matrix; for counterfactuals, of their control cells.
+        Rows of the cells in the expression matrix; for counterfactuals, rows of their control cells.
     perturbations, states
-        Rows of the cells in the tables of encoded perturbations and states.
+        Rows of the cells' perturbations and states in the :class:`EncodingTables`.
     controls
         Rows of the matched control cells in the expression matrix; ``None`` if the dataset does not match controls.
     """

@@ -84,7 +84,7 @@ def download(url: str, part: Path, size: int | None = None, retry: RetryPolicy |
     Raises
     ------
     DownloadError
-        If the server cannot be reached, does not have the file, has a file of another size, or keeps interrupting.
+        If the server cannot be reached, does not have the file, has a file of another size, or breaks off each attempt.
     PerturbenchError
         If the disk does not have room for the file.
     """

@@ -31,7 +31,7 @@ def obtain(kind: str, path: str | Path, simulation: Mapping[str, Any], how_to_ge
     simulation
         Arguments of :func:`simulate`.
     how_to_get
-        Instructions how to get the file, for the error message.
+        Instructions on how to get the file, for the error message.
 
     Raises
     ------

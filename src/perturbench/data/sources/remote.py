@@ -109,8 +109,8 @@ def fetch_all(
     read
         Name of the h5ad file in the folder.
     conversion
-        Instructions how to convert the files into the h5ad file, if it is not one of them. Once the h5ad file exists,
-        the other files are not fetched.
+        Instructions on how to convert the files into the h5ad file, if it is not one of them. Once the h5ad file
+        exists, the other files are not fetched.
 
     Raises
     ------
@@ -148,7 +148,7 @@ def _current_record(remote: RemoteFile, folder: Path) -> Record | None:
 def _fetch(remote: RemoteFile, folder: Path, accept: bool, retry: RetryPolicy | None) -> Record:
     target, archive = folder / remote.unpacked, folder / remote.name
     if archive != target and archive.exists() and target.exists() and read_record(target) is None:
-        # Somebody else unpacked the archive, perhaps not completely.
+        # The user or another program unpacked the archive, perhaps not completely.
         raise PerturbenchError(
             f"'{target}' may be incomplete: it was not unpacked from '{archive.name}' by this program. Delete it to "
             f"unpack it again, or delete '{archive.name}' to use '{target.name}' unchanged."
@@ -185,7 +185,7 @@ def _verify(remote: RemoteFile, path: Path, accept: bool) -> dict[str, Any]:
 
 
 def _with_instructions(error: Exception, remote: RemoteFile, folder: Path) -> str:
-    """Return the message of a failed download, with instructions how to resume it or to do without the server."""
+    """Return the message of a failed download, with instructions on how to resume it or do without the server."""
     size = f" ({decimal(remote.bytes)})" if remote.bytes else ""
     downloaded = partial_size(_part(folder / remote.name), remote.url)
     resume = f" {decimal(downloaded)} were downloaded and kept; run the same command to resume." if downloaded else ""

@@ -40,7 +40,7 @@ class SimulationSettings(Parameters):
     effect_fraction
         Fraction of genes whose expression a perturbation changes.
     effect_size
-        Standard deviation of the effect on such a gene, in natural log of its rate.
+        Standard deviation of the effect on a changed gene, in natural log of its rate.
     interaction_size
         Standard deviation of a combination's deviation from the sum of its single effects, in natural log of the rate.
     mean_depth
@@ -50,7 +50,7 @@ class SimulationSettings(Parameters):
         0.1 to 1. 0 draws Poisson counts.
     dropout_midpoint
         Expected count of a gene at which half of its counts are lost. The probability of a loss is logistic in the log
-        of the expected count, as in Splatter (Zappia et al. 2017). 0 loses none.
+        of the expected count, as in Splatter (Zappia et al. 2017). 0 means no dropout.
     seed
         Seed of the random number generator.
     """

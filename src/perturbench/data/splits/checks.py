@@ -194,10 +194,10 @@ def _unseen_perturbations(counts: SplitCounts) -> Finding:
         known.update(single for _, condition in counts.pairs[part] for single in singles(condition))
     return _heldout_finding(
         counts,
-        "every held-out perturbation has a single one that training does not have (for test: nor val)",
+        "every held-out perturbation contains a single one that training does not have, and for test neither has val",
         seen,
-        "have no perturbation that earlier parts do not have",
-        "the unseen split requires one: leave splitter.train_states empty",
+        "contain only perturbations that earlier parts have",
+        "the unseen split requires a new one: leave splitter.train_states empty",
     )
 
 

@@ -65,7 +65,7 @@ def split_cells(obs: pd.DataFrame, keys: Keys, method: str, rules: SplitRules, s
             f"the {method} split holds nothing out of {len(selection.pairs)} pairs in {len(selection.states)} states: "
             f"max_heldout_fraction_per_covariate={rules.max_heldout_fraction_per_covariate} is less than one "
             "perturbation of each state, or every perturbation must stay in training in "
-            f"min_train_covariates={rules.min_train_covariates} states. Raise the one or lower the other."
+            f"min_train_covariates={rules.min_train_covariates} states. Raise the fraction or lower that number."
         )
     codes = _pair_labels(groups, selection, heldout)[groups.state_codes, groups.condition_codes]
     _split_controls(codes, obs.index, groups, heldout, rules, rng)

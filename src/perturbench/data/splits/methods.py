@@ -54,8 +54,8 @@ def _combine(selection: Selection, rules: SplitRules, rng: np.random.Generator) 
 def _combine_inverse(selection: Selection, rules: SplitRules, rng: np.random.Generator) -> dict[Pair, str]:
     """Hold out the fraction f of the single perturbations of each state that can be inferred from training.
 
-    The effect of A can be inferred from A+B and B, so a held-out single keeps at least one such double and its other
-    single, its partner, in training.
+    The effect of A can be inferred from A+B and B. Each held-out single A therefore keeps at least one double A+B in
+    training, and the other single of that double, its partner B.
     """
     heldout: list[Pair] = []
     n_candidates = 0
@@ -66,8 +66,8 @@ def _combine_inverse(selection: Selection, rules: SplitRules, rng: np.random.Gen
         for single in map(str, rng.permutation(sorted(partners))):
             if len(heldout_singles) == rules.capacity(len(partners)):
                 break
-            # This single needs a partner that stays in training, and so do its partners that are held out already,
-            # which lose this single as a partner.
+            # Holding out this single takes a partner away from its partners. This single, and those of its partners
+            # that are held out already, must each still have a partner in training.
             affected = (single, *(partners[single] & heldout_singles))
             if all(partners[name] - heldout_singles - {single} for name in affected):
                 heldout_singles.add(single)

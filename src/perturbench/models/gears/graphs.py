@@ -130,7 +130,7 @@ def strongest_edges(similarity: np.ndarray, k: int, threshold: float) -> tuple[t
 
 
 def n_edges(n_nodes: int, k: int) -> int:
-    """Return the number of edges of :func:`strongest_edges`, which has to be known before the data is."""
+    """Return the number of edges of :func:`strongest_edges`, which the network needs before it sees the data."""
     return n_nodes * min(k + 1, n_nodes)
 
 

@@ -24,7 +24,7 @@ class Gaussian(NamedTuple):
 
     def sample(self) -> torch.Tensor:
         """Draw one sample per row, ``(n_rows, n_latent)``."""
-        # The noise is drawn apart from the parameters, so that gradients reach both (Kingma & Welling 2014).
+        # The noise does not depend on mean and variance, so that gradients reach both (Kingma & Welling 2014).
         return self.mean + torch.randn_like(self.mean) * torch.exp(0.5 * self.log_variance)
 
     def draw(self, random: bool) -> torch.Tensor:

@@ -46,7 +46,7 @@ def scgpt_embeddings(
     checkpoint
         Pretrained scGPT model, see :func:`read_checkpoint`.
     settings
-        How to embed the cells; by default, as :class:`EmbeddingSettings` says.
+        How to embed the cells; the defaults of :class:`EmbeddingSettings` if not given.
     **changes
         Fields of :class:`EmbeddingSettings` that differ from ``settings``.
 
