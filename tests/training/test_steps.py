@@ -9,7 +9,7 @@ from tests.models.small_models import make_module
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from perturbench.models import CPA, SAMSVAE, BioLord, DecoderOnly, LatentAdditive, LinearAdditive
-from perturbench.training import fit
+from perturbench.training import fit, steps
 from perturbench.training.callbacks import LOSSES
 
 NETWORKS = {
@@ -88,6 +88,21 @@ def assert_same_losses(found, expected):
         assert found[name] == pytest.approx(values, rel=1e-6, nan_ok=True), name
 
 
+def test_a_subclass_has_to_allow_graphs_itself(module):
+    """Its loss may depend on the epoch, which a graph would freeze at the first one."""
+
+    class Annealed(LinearAdditive):
+        def loss(self, batch):
+            return super().loss(batch) * (1 + self.current_epoch)
+
+    class Same(LinearAdditive):
+        allows_cuda_graphs = True
+
+    assert steps._allows_cuda_graphs(LinearAdditive(module.context))
+    assert not steps._allows_cuda_graphs(Annealed(module.context))
+    assert steps._allows_cuda_graphs(Same(module.context))
+
+
 class CountReads(TorchDispatchMode):
     """Count the values that are read from tensors, each of which would make the host wait for a GPU."""
 
@@ -129,6 +144,8 @@ class TestOnCUDA:
 
     def test_a_loss_that_reads_the_device_trains_without_a_graph(self, module, caplog):
         class Reads(LinearAdditive):
+            allows_cuda_graphs = True
+
             def loss(self, batch):
                 loss = super().loss(batch)
                 assert loss.item() >= 0

@@ -66,6 +66,7 @@ class PerturbationModel(L.LightningModule, ABC):
     gradient_clip_val: float | None = None
     #: Whether a training step can be captured once and replayed as a CUDA graph. It may depend on the batch, the
     #: weights and torch's random numbers, but not on the epoch, the number of the step or Python objects that change.
+    #: Not inherited: a subclass that changes the loss has to say so again.
     allows_cuda_graphs = False
     #: Function that replaces the plain forward and backward pass, set by ``training.steps``; ``None`` keeps them.
     take_step: Callable[..., LossTerms] | None = None

@@ -100,6 +100,7 @@ def fit(
                 trainer = _trainer(model, settings, folder, [best, losses, SeedEpochs(seed), *callbacks], logger)
             prepare_steps(model, trainer, settings.compile)
             _fit_interruptibly(trainer, model, datamodule, last)
+            model.take_step = None  # frees the memory of captured graphs
         checkpoint = best.best()
         if not math.isfinite(checkpoint["perturbench_model"]["val_loss"]):
             raise PerturbenchError(

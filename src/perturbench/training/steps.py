@@ -45,9 +45,14 @@ def prepare_steps(model: PerturbationModel, trainer: L.Trainer, compile: Compile
         return
     on_cuda = trainer.strategy.root_device.type == "cuda"
     scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
-    graphs = on_cuda and trainer.world_size == 1 and model.allows_cuda_graphs and not scaled
+    graphs = on_cuda and trainer.world_size == 1 and _allows_cuda_graphs(model) and not scaled
     if graphs or compile is True:
         model.take_step = PreparedSteps(model, compiled=compile is True, graphs=graphs)
+
+
+def _allows_cuda_graphs(model: PerturbationModel) -> bool:
+    """Return whether the class itself allows graphs: a subclass may change the loss, so it does not inherit this."""
+    return bool(vars(type(model)).get("allows_cuda_graphs", False))
 
 
 class PreparedSteps:
