@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from perturbench.models import CPA, SAMSVAE, BioLord, DecoderOnly, LatentAdditive, LinearAdditive
 from perturbench.training import fit, steps
+from perturbench.training import test_scores as scores_of_part
 from perturbench.training.callbacks import LOSSES
 
 NETWORKS = {
@@ -155,3 +156,8 @@ class TestOnCUDA:
             found = losses(Reads(module.context), module, accelerator="gpu")
         assert len([record for record in caplog.records if "cannot be captured" in record.message]) == 1
         assert found["train_loss"][-1] < found["train_loss"][0]
+
+    def test_scores_on_the_gpu_are_those_of_the_cpu(self, module):
+        model = LinearAdditive(module.context)
+        found = [scores_of_part(model, module, accelerator=where)["value"].to_numpy() for where in ("gpu", "cpu")]
+        assert found[0] == pytest.approx(found[1], rel=1e-3, abs=1e-4, nan_ok=True)
