@@ -5,6 +5,7 @@ from functools import partial
 
 import pytest
 import torch
+from lightning import LightningModule
 from tests.models.small_models import make_module
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -102,6 +103,34 @@ def test_a_subclass_has_to_allow_graphs_itself(module):
     assert steps._allows_cuda_graphs(LinearAdditive(module.context))
     assert not steps._allows_cuda_graphs(Annealed(module.context))
     assert steps._allows_cuda_graphs(Same(module.context))
+
+
+@pytest.mark.parametrize("compile", [True, False])
+def test_hooks_around_a_step_are_called_however_it_is_taken(module, traced, compile):
+    calls = []
+
+    class Clips(LinearAdditive):
+        def configure_gradient_clipping(self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None):
+            calls.append(optimizer)
+
+    losses(Clips(module.context), module, compile=compile)
+    assert len(calls) == 3 * len(module.train_dataloader())
+
+
+@pytest.mark.parametrize("compile", [True, False])
+def test_gradients_are_clipped_in_mixed_precision(new_model, module, traced, compile, monkeypatch):
+    model, norms = new_model(), []
+
+    def clip_gradients(optimizer, *arguments, **keywords):
+        LightningModule.clip_gradients(model, optimizer, *arguments, **keywords)
+        weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+        norms.append(torch.stack([weight.grad.norm() for weight in weights if weight.grad is not None]).norm().item())
+
+    monkeypatch.setattr(model, "clip_gradients", clip_gradients)
+    options = {"precision": "bf16-mixed", "gradient_clip_val": 1e-3, "compile": compile, "accelerator": "cpu"}
+    fit(model, module, max_epochs=1, min_epochs=1, **options)
+    assert len(norms) == len(module.train_dataloader())
+    assert max(norms) == pytest.approx(1e-3, rel=1e-2)
 
 
 class CountReads(TorchDispatchMode):

@@ -35,6 +35,17 @@ if TYPE_CHECKING:
     from perturbench.data.types import Batch
     from perturbench.models.loss_terms import Losses, LossTerms
 
+#: Hooks that Lightning calls around the steps that it takes.
+_STEP_HOOKS = (
+    "backward",
+    "configure_gradient_clipping",
+    "on_after_backward",
+    "on_before_backward",
+    "on_before_optimizer_step",
+    "on_before_zero_grad",
+    "optimizer_step",
+    "optimizer_zero_grad",
+)
 TRANSFORM = "log1p of counts per 10,000"
 
 
@@ -144,7 +155,7 @@ class PerturbationModel(L.LightningModule, ABC):
     def adam(self, parameters: Iterable[torch.nn.Parameter]) -> Any:
         """Return Adam for some parameters, with its learning rate scheduler, in the form that Lightning expects."""
         # The fused implementation is the fastest, but Lightning refuses to clip its gradients in mixed precision.
-        clips = getattr(self._trainer, "gradient_clip_val", None) is not None
+        clips = self.gradient_clip_val or getattr(self._trainer, "gradient_clip_val", None)
         optimizer = torch.optim.Adam(parameters, lr=self.lr, weight_decay=self.wd, fused=not clips)
         scheduler: dict[str, Any] = {"scheduler": ReduceLROnPlateau(optimizer, factor=0.2, patience=15)}
         if self.automatic_optimization:  # Lightning requires a monitor if it takes the steps, and else warns about one
@@ -188,9 +199,11 @@ class PerturbationModel(L.LightningModule, ABC):
     def step_by_itself(self) -> None:
         """Step the optimizer in :meth:`training_step` and not in Lightning, so that steps can be compiled or captured.
 
-        Models that override ``training_step``, such as those with several optimizers, do not change.
+        A model that overrides one of Lightning's hooks around a step keeps Lightning's steps, which call them. Models
+        with a ``training_step`` of their own, such as those with several optimizers, do not change either.
         """
-        if type(self).training_step is PerturbationModel.training_step:
+        overridden = any(getattr(type(self), hook) is not getattr(L.LightningModule, hook) for hook in _STEP_HOOKS)
+        if type(self).training_step is PerturbationModel.training_step and not overridden:
             self.automatic_optimization = False
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:

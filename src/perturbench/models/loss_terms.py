@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 
+from perturbench.data.loading.pair_sums import sum_dtype
 from perturbench.errors import PerturbenchError
 
 #: A scalar loss, or named scalar terms: ``loss`` is minimised, and all terms are recorded.
@@ -59,7 +60,7 @@ class EpochMeans:
         """Add the terms of a batch, which are means over its cells."""
         sums, n_before = self._sums.get((prefix, terms.names), (None, 0))
         if sums is None:
-            sums = torch.zeros(len(terms.names), dtype=torch.float64, device=terms.values.device)
+            sums = torch.zeros(len(terms.names), dtype=sum_dtype(terms.values.device), device=terms.values.device)
         self._sums[prefix, terms.names] = sums.add_(terms.values, alpha=n_cells), n_before + n_cells
 
     def read(self, sum_over_processes: Callable[[torch.Tensor], torch.Tensor]) -> dict[str, float]:
