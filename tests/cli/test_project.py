@@ -48,7 +48,7 @@ def test_benchmark_runs_models_and_names_the_failed(kedro):
         (["--models=control", "--params=trainer.max_epochs:0"], "max_epochs"),
         (["--models=control", "--params=evaluation.metrics:rmsd"], "unknown metrics profile or metric 'rmsd'"),
         (["--models=gears", "--params=hyperparameters:published"], "every model is left out"),
-        (["--models=control", "--gpus-per-run=1"], "name one with --address"),
+        (["--models=control", "--gpus-per-run=1"], "give its address with --address"),
     ],
 )
 def test_mistakes_in_a_benchmark_are_told_before_anything_runs(project, monkeypatch, options, message):

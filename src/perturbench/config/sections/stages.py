@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from perturbench.data.queries import SUFFIXES
+from perturbench.data.splits.methods import METHODS
 from perturbench.data.splits.rules import SplitRules
 from perturbench.errors import require_choice
 from perturbench.parameters import Parameters
@@ -37,9 +38,15 @@ class EmbeddingConfig(EmbeddingSettings):
 class SplitterConfig(SplitRules):
     """Method, seed and rules of the split; ``path`` is the file that the method ``csv`` reads."""
 
-    method: Literal["transfer", "combine", "combine_inverse", "manual", "unseen", "csv"]
+    method: str
     seed: int = Field(default=42, ge=0)
     path: str | None = None
+
+    @field_validator("method")
+    @classmethod
+    def _known_method(cls, value: str) -> str:
+        require_choice("splitter.method", value, METHODS)
+        return value
 
 
 class TrainerConfig(TrainingSettings):

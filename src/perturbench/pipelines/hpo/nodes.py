@@ -13,7 +13,7 @@ from perturbench.config.sections import DataConfig, EvaluationConfig, HpoConfig,
 from perturbench.errors import PerturbenchError, listing
 from perturbench.pipelines.datamodule import make_datamodule
 from perturbench.pipelines.hpo.objective import Objective
-from perturbench.pipelines.hpo.study import require_searchable, run_search
+from perturbench.pipelines.hpo.search import require_searchable, run_search
 from perturbench.pipelines.metrics import configured_metrics
 from perturbench.pipelines.stamps import current_inputs, search_stamp
 from perturbench.provenance import KEY, Stamp
