@@ -181,7 +181,7 @@ class PerturbationModel(L.LightningModule, ABC):
         several = isinstance(self.optimizers(), list)
         if several:
             self.toggle_optimizer(optimizer)
-        terms = (self.take_step or self._gradients)(optimizer, loss, batch)
+        terms = (self.take_step or self.compute_gradients)(optimizer, loss, batch)
         if self.gradient_clip_val:
             self.clip_gradients(optimizer, self.gradient_clip_val, "norm")
         optimizer.step()
@@ -189,7 +189,7 @@ class PerturbationModel(L.LightningModule, ABC):
             self.untoggle_optimizer(optimizer)
         self._losses.add(name, terms, len(batch.perturbations))
 
-    def _gradients(self, optimizer: Any, loss: Callable[[Batch], Losses], batch: Batch) -> LossTerms:
+    def compute_gradients(self, optimizer: Any, loss: Callable[[Batch], Losses], batch: Batch) -> LossTerms:
         """Compute the gradients of a loss, and return its terms."""
         optimizer.zero_grad()
         terms = named_terms(loss(batch))

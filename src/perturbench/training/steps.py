@@ -71,7 +71,7 @@ class PreparedSteps:
     def __call__(self, optimizer: Any, loss: Callable[[Batch], Losses], batch: Batch) -> LossTerms:
         """Compute the gradients of a loss, and return its terms."""
         batch = batch._replace(ids=None, gene_names=None)  # text does not go into a graph
-        key = (id(optimizer), getattr(loss, "__func__", loss), tuple(one.shape for one in tensors_of(batch)))
+        key = (id(optimizer), getattr(loss, "__func__", loss), tuple(one.shape for one in _tensors_of(batch)))
         if key in self._captured:
             return self._captured[key].replay(batch)
         self._n_steps[key] = self._n_steps.get(key, 0) + 1
@@ -91,16 +91,16 @@ class PreparedSteps:
     def _step(self, optimizer: Any, loss: Callable[[Batch], Losses], batch: Batch) -> LossTerms:
         prepared = self._prepared(loss)
         if prepared is loss:
-            return _gradients(self._model, optimizer, loss, batch)
+            return self._model.compute_gradients(optimizer, loss, batch)
         devices = [batch.perturbations.device] if batch.perturbations.is_cuda else []
         states = torch.get_rng_state(), [torch.cuda.get_rng_state(device) for device in devices]
         try:
-            return _gradients(self._model, optimizer, prepared, batch)
+            return self._model.compute_gradients(optimizer, prepared, batch)
         except Exception as error:  # noqa: BLE001  a compiler may raise anything, and the loss itself may be fine
             torch.set_rng_state(states[0])  # the attempt may have drawn random numbers
             for device, state in zip(devices, states[1], strict=True):
                 torch.cuda.set_rng_state(state, device)
-            step = _gradients(self._model, optimizer, loss, batch)
+            step = self._model.compute_gradients(optimizer, loss, batch)
             self._losses[getattr(loss, "__func__", loss)] = None
             logger.warning("%s cannot be compiled and runs uncompiled: %s", _name_of(loss), str(error).splitlines()[0])
             return step
@@ -113,13 +113,6 @@ class PreparedSteps:
         return self._losses[function] or loss
 
 
-def _gradients(model: PerturbationModel, optimizer: Any, loss: Callable[[Batch], Losses], batch: Batch) -> LossTerms:
-    optimizer.zero_grad()
-    terms = named_terms(loss(batch))
-    model.manual_backward(terms["loss"])
-    return stack_terms(terms)
-
-
 def _name_of(loss: Callable[[Batch], Losses]) -> str:
     owner, name = getattr(loss, "__self__", None), getattr(loss, "__name__", "the loss")
     return name if owner is None else f"{type(owner).__name__}.{name}"
@@ -129,7 +122,7 @@ class _Graph:
     """Forward and backward of one loss on batches of one shape."""
 
     def __init__(self, model: PerturbationModel, optimizer: Any, loss: Callable[[Batch], Losses], batch: Batch) -> None:
-        self._batch = map_tensors(batch, torch.clone)
+        self._batch = _map_tensors(batch, torch.clone)
         parameters = [weight for group in optimizer.param_groups for weight in group["params"]]
         for weight in parameters:
             weight.grad = None
@@ -142,7 +135,7 @@ class _Graph:
 
     def replay(self, batch: Batch) -> LossTerms:
         """Compute the gradients of a batch, which replace those of the weights."""
-        for held, given in zip(tensors_of(self._batch), tensors_of(batch), strict=True):
+        for held, given in zip(_tensors_of(self._batch), _tensors_of(batch), strict=True):
             held.copy_(given)
         self._graph.replay()
         for weight, gradient in self._gradients:
@@ -150,13 +143,13 @@ class _Graph:
         return self._terms
 
 
-def tensors_of(batch: Batch) -> list[torch.Tensor]:
+def _tensors_of(batch: Batch) -> list[torch.Tensor]:
     """Return all tensors of a batch."""
     parts = [*(part for part in batch if not isinstance(part, dict)), *batch.covariates.values()]
     return [part for part in parts if isinstance(part, torch.Tensor)]
 
 
-def map_tensors(batch: Batch, function: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
+def _map_tensors(batch: Batch, function: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
     """Return a batch with a function applied to all its tensors."""
     changed: dict[str, Any] = {
         name: function(part) for name, part in batch._asdict().items() if isinstance(part, torch.Tensor)
