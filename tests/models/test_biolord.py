@@ -11,18 +11,24 @@ TWO = ("cell_type", "line")
 
 
 @pytest.mark.parametrize("covariates", [(), ("cell_type",), TWO])
-def test_penalty_covers_the_levels_in_the_batch(covariates):
+def test_penalty_is_summed_over_the_cells_of_the_batch(covariates):
     module = make_module(covariates)
     model = new(BioLord, module, latent_dim=4, encoder_width=8, penalty_weight=10.0)
     rows = np.flatnonzero((module.adata.obs["cell_type"] == "state1").to_numpy()[module.rows["train"]])[:20]
     batch = module.observed("train")[rows]
-    expected = sum(embedding[0].detach().square().sum() for embedding in model.covariate_embeddings)
+    expected = 20 * sum(embedding[0].detach().square().sum() for embedding in model.covariate_embeddings)
     assert float(model.penalty(batch).detach()) == pytest.approx(float(expected), rel=1e-6)
     if covariates:
         model.penalty(batch).backward()
         for embedding in model.covariate_embeddings:
-            assert (embedding.grad[0] == 2 * embedding[0]).all()
+            assert embedding.grad[0].tolist() == pytest.approx((20 * 2 * embedding[0]).tolist(), rel=1e-5)
             assert not embedding.grad[1:].any()
+
+
+def test_val_loss_has_no_penalty(module):
+    batch = module.observed("train")[:20]
+    model = new(BioLord, module, latent_dim=4, penalty_weight=100.0).eval()
+    assert model.validation_loss(batch).item() == model.loss(batch)["reconstruction"].item()
 
 
 def test_penalty_is_weighted(module):

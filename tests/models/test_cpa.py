@@ -66,6 +66,32 @@ def test_turns_go_on_across_epochs_of_one_batch():
     assert kinds == [{"generator"}, {"generator"}, {"adversary"}, {"generator"}, {"adversary"}]
 
 
+def test_turns_restart_in_each_epoch_if_asked():
+    module = make_module(batch_size=64)
+    steps = steps_of(new(CPA, module, **SMALL_CPA, n_warmup_epochs=1, adv_steps=3, restart_adv_steps=True), module, 3)
+    for epoch in (1, 2):
+        changed = [kinds for at, kinds in steps if at == epoch]
+        assert changed == [{"generator"} if i % 3 == 0 else {"adversary"} for i in range(len(changed))]
+    assert len(changed) % 3, "the turns of the second epoch begin anew"
+
+
+def test_adversary_is_part_of_val_loss_if_asked(module):
+    batch = module.observed("train")[:50]
+    without = new(CPA, module, **SMALL_CPA).eval()
+    assert without.validation_loss(batch)["loss"].item() == without.loss(batch)["loss"].item()
+    model = new(CPA, module, **SMALL_CPA, adversary_in_val_loss=True).eval()
+    assert model.validation_loss(batch)["loss"].item() == model.generator_loss(batch)["loss"].item()
+
+
+def test_a_plain_autoencoder_has_neither_noise_nor_kl(module):
+    model, batch = new(CPA, module, **SMALL_CPA, variational=False, dropout=None), module.observed("train")[:50]
+    terms = model.generator_loss(batch)
+    assert terms["kl"].item() == 0
+    assert torch.equal(terms["loss"], model.generator_loss(batch)["loss"]), "training draws nothing"
+    terms["loss"].backward()
+    assert all(weight.grad is not None for weight in model.parameters()), "no weight is left unused"
+
+
 def test_without_adversary_only_the_generator_is_trained(module):
     model = new(CPA, module, **SMALL_CPA, n_warmup_epochs=1, use_adversary=False)
     assert not list(model.adversary.parameters())
@@ -121,11 +147,12 @@ def test_covariates_with_one_level_are_left_out(cells):
 def test_adversary_removes_the_perturbation_from_the_latent_vectors():
     """A new classifier finds the perturbation less often in latent vectors that were trained with an adversary."""
     module = make_module()
-    hparams = SMALL_CPA | {"n_latent": 8, "kl_weight": 0.01, "n_warmup_epochs": 2, "lr": 3e-3}
+    hparams = {"n_latent": 16, "hidden_dim": 64, "adv_classifier_hidden_dim": 16, "dropout": 0.0}
+    hparams |= {"kl_weight": 0.001, "n_warmup_epochs": 2, "lr": 3e-3}
     accuracies = {}
     for use_adversary in (True, False):
         model = new(CPA, module, **hparams, use_adversary=use_adversary, adv_weight=20.0, penalty_weight=0.1)
-        trained = load_model(fit(model, module, max_epochs=40, patience=40, accelerator="cpu"))
+        trained = load_model(fit(model, module, max_epochs=60, patience=60, accelerator="cpu"))
         accuracies[use_adversary] = classification_accuracy(trained, module)
     assert accuracies[True] < accuracies[False] - 0.05
 

@@ -7,7 +7,6 @@ from torch.nn import functional as F
 
 from perturbench.errors import PerturbenchError
 from perturbench.models import SAMSVAE
-from perturbench.models.nn import Gaussian
 from perturbench.training.checkpoints import load_model
 from perturbench.training.fitting import fit
 
@@ -21,19 +20,33 @@ def small_batch(module):
     return module.observed("train")[:4]._replace(perturbations=codes)
 
 
-def test_kl_weights(module):
-    model = new(SAMSVAE, module, **SMALL_SAMS, mask_prior_probability=0.2)
+def kl_of_gaussian(mean, log_variance):
+    return 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum(dim=-1)
+
+
+@pytest.mark.parametrize("sees_combination", [False, True])
+def test_kl_weights(module, sees_combination):
+    model = new(SAMSVAE, module, **SMALL_SAMS, embedding_sees_combination=sees_combination)
     model.n_training_cells[:] = torch.tensor([30.0, 20, 7, 7, 7, 7])
     with torch.no_grad():
         model.mask_logits.normal_()
-    embeddings = Gaussian(torch.randn(6, 4), torch.randn(6, 4))
-    p = torch.sigmoid(model.mask_logits)
-    mask_kl = (p * (p / 0.2).log() + (1 - p) * ((1 - p) / 0.8).log()).sum(1)
-    embedding_kl = 0.5 * (embeddings.mean**2 + embeddings.log_variance.exp() - 1 - embeddings.log_variance).sum(1)
-    # Cells: t0, t0, t0 + t1, control.
-    expected = (3 * embedding_kl[0] / 30 + embedding_kl[1] / 20) / 4 + 3 / 30 * mask_kl[0] + 1 / 20 * mask_kl[1]
-    found = model.perturbation_kl(small_batch(module), embeddings)
-    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+        p, prior = torch.sigmoid(model.mask_logits), model.mask_prior_probability
+        mask = (p * (p / prior).log() + (1 - p) * ((1 - p) / (1 - prior)).log()).sum(1)
+        batch = small_batch(module)  # t0, t0, t0 + t1, control
+        one, two, both = (torch.zeros(6).index_fill(0, torch.tensor(on), 1.0) for on in ([0], [1], [0, 1]))
+
+        def kl(t, seen):
+            return kl_of_gaussian(*model.embedding_encoder(torch.cat([p[t], seen])[None]))[0]
+
+        if sees_combination:
+            of_combination = (kl(0, both) + kl(1, both)) / (30 + 20)
+        else:
+            of_combination = kl(0, one) / 30 + kl(1, two) / 20
+        terms = model.eval().loss(batch)
+        assert terms["kl_embedding"].item() == pytest.approx(
+            (2 * kl(0, one) / 30 + of_combination).item() / 4, rel=1e-4
+        )
+        assert terms["kl_mask"].item() == pytest.approx((3 * mask[0] / 30 + mask[1] / 20).item() / 4, rel=1e-4)
 
 
 def test_training_cells_are_counted():
@@ -45,33 +58,56 @@ def test_training_cells_are_counted():
         assert count == train.map(lambda condition, name=name: name in condition.split("+")).sum()
 
 
-def test_mask_is_sparser_with_a_smaller_prior(module):
-    probability = {}
-    for prior in (0.001, 0.9):
-        model = new(SAMSVAE, module, **SMALL_SAMS, mask_prior_probability=prior, lr=1e-2)
-        trained = load_model(fit(model, module, max_epochs=30, accelerator="cpu"))
-        probability[prior] = torch.sigmoid(trained.mask_logits).mean().item()
-    assert probability[0.001] < probability[0.9] - 0.2
+@pytest.mark.parametrize(("prior", "direction"), [(0.001, -1), (0.9, 1)])
+def test_the_prior_draws_the_masks_of_the_batch_towards_it(module, prior, direction):
+    model = new(SAMSVAE, module, **SMALL_SAMS, mask_prior_probability=prior)
+    model.loss(small_batch(module))["kl_mask"].backward()
+    steps = -model.mask_logits.grad.sign()
+    assert (steps[:2] == direction).all(), "a step of gradient descent goes towards the prior"
+    assert not steps[2:].any(), "the batch has no cells of the others"
 
 
-def test_shift_is_the_sum_over_the_cells_perturbations(module):
-    model = new(SAMSVAE, module, **SMALL_SAMS).eval()
+@pytest.mark.parametrize("encoder_sees_shift", [True, False])
+def test_shift_is_the_sum_over_the_cells_perturbations(module, encoder_sees_shift):
+    switches = {"embedding_sees_combination": False, "encoder_sees_shift": encoder_sees_shift}
+    model = new(SAMSVAE, module, **SMALL_SAMS, **switches).eval()
     batch = small_batch(module)
     with torch.no_grad():
-        mask, embeddings = model._encode_perturbations()
-        e = mask * embeddings.mean
-        cell = model.cell_encoder(torch.cat([batch.controls, torch.zeros(4, 4)], dim=1)).mean
+        mask = torch.sigmoid(model.mask_logits)
+        e = mask * model.embedding_encoder(torch.cat([mask, torch.eye(6)], dim=1)).mean
         shift = torch.stack([e[0], e[0], e[0] + e[1], torch.zeros(4)])
+        seen = shift if encoder_sees_shift else torch.zeros(4, 4)
+        cell = model.cell_encoder(torch.cat([batch.controls, seen], dim=1)).mean
         expected = F.softplus(model.decoder(cell + shift))
         assert torch.allclose(model.predict(batch), expected, atol=1e-6)
+
+
+def test_embeddings_of_a_combination_see_all_of_it(module):
+    model = new(SAMSVAE, module, **SMALL_SAMS, embedding_sees_combination=True).eval()
+    with torch.no_grad():
+        mask = torch.sigmoid(model.mask_logits)
+        perturbations = small_batch(module).perturbations
+        e = [model.embedding_encoder(torch.cat([mask[t], perturbations[2]])[None]).mean[0] for t in (0, 1)]
+        shift, _, _ = model._shift(perturbations, random=False)
+        assert torch.allclose(shift[2], mask[0] * e[0] + mask[1] * e[1], atol=1e-6)
+        assert not shift[3].any(), "a control cell is not shifted"
+
+
+def test_drawn_predictions_differ_and_the_others_do_not(module):
+    batch = small_batch(module)
+    for sampled in (True, False):
+        model = new(SAMSVAE, module, **SMALL_SAMS, sample_at_prediction=sampled).eval()
+        with torch.no_grad():
+            assert torch.equal(model.predict(batch), model.predict(batch)) != sampled
 
 
 def test_simplified_variant_has_neither_masks_nor_distributions(module):
     model = new(SAMSVAE, module, **SMALL_SAMS, sparse_additive_mechanism=False, embedding_distribution=False)
     batch = small_batch(module)
     assert model.mask_logits is None
-    assert model.perturbation_kl(batch, Gaussian(torch.randn(6, 4), torch.randn(6, 4))).item() == 0
-    model.loss(batch)["loss"].backward()
+    terms = model.loss(batch)
+    assert terms["kl_embedding"].item() == terms["kl_mask"].item() == 0
+    terms["loss"].backward()
     assert all(value.grad is not None for value in model.parameters()), "no weight is left unused"
 
 

@@ -124,6 +124,14 @@ class PerturbationModel(L.LightningModule, ABC):
             )
         return F.mse_loss(predicted, observed)
 
+    def validation_loss(self, batch: Batch) -> Losses:
+        """Return the loss of a batch whose mean over the validation cells is ``val_loss``: :meth:`loss`.
+
+        A model whose loss has a penalty on its weights leaves it out here, because it does not tell how well the model
+        predicts.
+        """
+        return self.loss(batch)
+
     def input_width(self, use_embeddings: bool) -> int:
         """Return the number of values that represent a cell: its genes, or the dimensions of its embedding.
 
@@ -224,7 +232,7 @@ class PerturbationModel(L.LightningModule, ABC):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Record all terms as ``val_<name>``; ``val_loss`` chooses the checkpoint."""
-        self._losses.add("val", stack_terms(named_terms(self.loss(batch))), len(batch.perturbations))
+        self._losses.add("val", stack_terms(named_terms(self.validation_loss(batch))), len(batch.perturbations))
 
     def on_validation_epoch_end(self) -> None:
         """Log the epoch's losses, then lower learning rates on a plateau.

@@ -20,8 +20,8 @@ class BioLord(PerturbationModel):
     """Decode expression from the concatenated latent vectors of the cell, its perturbation and its covariates.
 
     The prediction is ``x_hat = dec([enc_x(x) + noise; enc_p(p); e_c])`` with one learned embedding ``e_c`` per level of
-    each covariate. The loss is the squared error plus ``penalty_weight`` times the sum of squares of the embeddings of
-    the levels in the batch. In training ``enc_x`` encodes the observed cell and adds noise, which limits how
+    each covariate. The loss is the squared error plus ``penalty_weight`` times the sum of squares of ``e_c`` over all
+    cells of the batch. In training ``enc_x`` encodes the observed cell and adds noise, which limits how
     much of the perturbation it can encode; at prediction it encodes the control cell without noise. The model is the
     PerturBench paper's variant of biolord (Piran et al. 2024, doi:10.1038/s41587-023-02079-x).
 
@@ -36,7 +36,8 @@ class BioLord(PerturbationModel):
     noise
         Standard deviation of the Gaussian noise that is added to the cell's latent vector in training.
     penalty_weight
-        Weight of the penalty on the covariate embeddings.
+        Weight of the penalty on the covariate embeddings. It belongs to a batch size, because the penalty is a sum over
+        cells.
     softplus_output
         Whether a softplus makes the predictions positive.
     lr, wd
@@ -75,24 +76,30 @@ class BioLord(PerturbationModel):
 
     def loss(self, batch: Batch) -> dict[str, torch.Tensor]:
         """Return ``reconstruction + penalty_weight * penalty``, and its terms."""
-        observed = batch.observed()
-        latent = self.cell_encoder(observed)
-        if self.training:
-            latent = latent + self.noise * torch.randn_like(latent)
-        reconstruction, penalty = squared_error(self._decode(latent, batch), observed), self.penalty(batch)
+        reconstruction, penalty = self.reconstruction(batch), self.penalty(batch)
         return {
             "loss": reconstruction + self.penalty_weight * penalty,
             "reconstruction": reconstruction,
             "penalty": penalty,
         }
 
+    def validation_loss(self, batch: Batch) -> torch.Tensor:
+        """Return the loss without the penalty, which grows with the number of cells in a batch."""
+        return self.reconstruction(batch)
+
+    def reconstruction(self, batch: Batch) -> torch.Tensor:
+        """Return the squared error of the decoded cells, summed over genes and averaged over cells, a scalar."""
+        observed = batch.observed()
+        latent = self.cell_encoder(observed)
+        if self.training:
+            latent = latent + self.noise * torch.randn_like(latent)
+        return squared_error(self._decode(latent, batch), observed)
+
     def penalty(self, batch: Batch) -> torch.Tensor:
-        """Return the sum of squares of the embeddings of the covariate levels in the batch, a scalar."""
+        """Return the sum of squares of the covariate embeddings of all cells in the batch, a scalar."""
         total = batch.perturbations.new_zeros(())
         for key, embedding in zip(self.covariates, self.covariate_embeddings, strict=True):
-            # Each level counts once, however many cells of the batch have it.
-            present = batch.covariates[key].any(dim=0).to(embedding.dtype)
-            total = total + present @ embedding.square().sum(dim=1)
+            total = total + batch.covariates[key].sum(dim=0) @ embedding.square().sum(dim=1)
         return total
 
     def _decode(self, latent: torch.Tensor, batch: Batch) -> torch.Tensor:

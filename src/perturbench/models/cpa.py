@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from perturbench.errors import PerturbenchError
 from perturbench.models.base import PerturbationModel
-from perturbench.models.nn import MLP, Gaussian, GaussianEncoder, squared_error
+from perturbench.models.nn import MLP, Gaussian, GaussianEncoder, blocks, squared_error
 
 if TYPE_CHECKING:
     from perturbench.data.encoding import Context
@@ -33,14 +33,18 @@ class CPA(PerturbationModel):
         Names of the training data.
     n_latent
         Width of the latent vector.
-    hidden_dim, dropout
-        Hidden width and dropout rate of encoder, decoder and embedding networks.
+    variational
+        Whether ``z_basal`` is a distribution with a KL divergence; otherwise it is a plain vector.
+    hidden_dim
+        Hidden width of encoder, decoder and embedding networks.
+    dropout
+        Dropout rate of all networks.
     n_layers_encoder
-        Number of blocks of the decoder; the encoder has one more.
+        Number of blocks of the decoder. The encoder has one more, and no other layers before its heads.
     n_layers_pert_emb, n_layers_covar_emb
         Number of blocks of the networks that embed the perturbation and each covariate.
     elementwise_affine
-        Whether the layer norms of decoder and embedding networks learn a scale and a shift; the encoder's always do.
+        Whether the layer norms learn a scale and a shift; those of the encoder always do.
     softplus_output
         Whether a softplus makes the predictions positive.
     use_adversary
@@ -49,8 +53,13 @@ class CPA(PerturbationModel):
         Number of blocks and hidden width of each adversarial classifier.
     adv_steps
         After the warm-up, one in ``adv_steps`` batches trains the autoencoder, and the others train the adversary.
+    restart_adv_steps
+        Whether each epoch counts its batches for ``adv_steps`` from 0, as in the published code, so that the first
+        batch of every epoch trains the autoencoder.
     n_warmup_epochs
         Number of epochs at the start that train only the autoencoder.
+    adversary_in_val_loss
+        Whether ``val_loss``, which chooses the checkpoint, has the adversary's term, as in the published code.
     kl_weight, adv_weight, penalty_weight
         Weights of the KL divergence, of the adversary's cross-entropy, and of the penalty on the adversary's gradients.
     use_embeddings
@@ -72,6 +81,7 @@ class CPA(PerturbationModel):
         self,
         context: Context,
         n_latent: int = 32,
+        variational: bool = True,
         hidden_dim: int = 128,
         n_layers_encoder: int = 1,
         n_layers_pert_emb: int = 1,
@@ -83,7 +93,9 @@ class CPA(PerturbationModel):
         adv_classifier_n_layers: int = 2,
         adv_classifier_hidden_dim: int = 128,
         adv_steps: int = 2,
+        restart_adv_steps: bool = False,
         n_warmup_epochs: int = 5,
+        adversary_in_val_loss: bool = False,
         kl_weight: float = 1.0,
         adv_weight: float = 1.0,
         penalty_weight: float = 1.0,
@@ -101,12 +113,19 @@ class CPA(PerturbationModel):
         self.softplus_output, self.sample_at_prediction = softplus_output, sample_at_prediction
         self.use_adversary, self.use_embeddings = use_adversary, use_embeddings
         self.adv_steps, self.n_warmup_epochs = adv_steps, n_warmup_epochs
+        self.restart_adv_steps, self.adversary_in_val_loss = restart_adv_steps, adversary_in_val_loss
+        self.variational = variational
         self.kl_weight, self.adv_weight, self.penalty_weight = kl_weight, adv_weight, penalty_weight
         # A covariate with a single level carries no information: there is nothing to embed or to classify.
         levels = {key: len(names) for key, names in context["covariate_uniques"].items() if len(names) > 1}
         self.covariates = list(levels)
         n_input, affine = self.input_width(use_embeddings), elementwise_affine
-        self.cell_encoder = GaussianEncoder(n_input, hidden_dim, n_latent, n_layers_encoder + 1, dropout, True)
+        body = nn.Sequential(*blocks(n_input, hidden_dim, n_layers_encoder + 1, dropout, elementwise_affine=True))
+        self.cell_encoder = (
+            GaussianEncoder(body, hidden_dim, n_latent)
+            if variational
+            else nn.Sequential(body, nn.Linear(hidden_dim, n_latent))
+        )
         self.perturbation_embedding = MLP(
             self.n_perturbations, hidden_dim, n_latent, n_layers_pert_emb, dropout, affine
         )
@@ -116,13 +135,13 @@ class CPA(PerturbationModel):
         self.decoder = MLP(n_latent, hidden_dim, self.n_genes, n_layers_encoder, dropout, affine)
         n_classes = [self.n_perturbations, *levels.values()] if use_adversary else []
         self.adversary = nn.ModuleList(
-            MLP(n_latent, adv_classifier_hidden_dim, n, adv_classifier_n_layers) for n in n_classes
+            MLP(n_latent, adv_classifier_hidden_dim, n, adv_classifier_n_layers, dropout, affine) for n in n_classes
         )
 
     def predict(self, batch: Batch) -> torch.Tensor:
         """Return the control cells, encoded, shifted by perturbation and covariates, and decoded."""
-        posterior = self.cell_encoder(batch.matched_controls(self.use_embeddings))
-        return self._decode(posterior.draw(self.sample_at_prediction), batch)
+        basal, _ = self._encode(batch.matched_controls(self.use_embeddings), self.sample_at_prediction)
+        return self._decode(basal, batch)
 
     def loss(self, batch: Batch) -> dict[str, torch.Tensor]:
         """Return the loss without the adversary, ``reconstruction + kl_weight * kl``, and its terms."""
@@ -137,6 +156,11 @@ class CPA(PerturbationModel):
         cross_entropy = self._cross_entropy(self._logits(basal), batch)
         return {**terms, "loss": terms["loss"] - self.adv_weight * cross_entropy, "cross_entropy": cross_entropy}
 
+    def validation_loss(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """Return the loss without the adversary, or with it if ``adversary_in_val_loss``, and its terms."""
+        with_adversary = self.adversary_in_val_loss and self.use_adversary
+        return self.generator_loss(batch) if with_adversary else self.loss(batch)
+
     def adversary_loss(self, batch: Batch) -> dict[str, torch.Tensor]:
         """Return ``adv_weight * cross_entropy + penalty_weight * penalty``, and its terms.
 
@@ -144,7 +168,7 @@ class CPA(PerturbationModel):
         classifiers smooth, so that the encoder gets useful gradients from them.
         """
         with torch.no_grad():  # the adversary's turn: its loss must not reach the encoder
-            basal = self._encode(batch).draw(self.training)
+            basal, _ = self._encode(batch.observed(self.use_embeddings), self.training)
         logits = self._logits(basal.requires_grad_())
         # create_graph: the penalty is a function of gradients and is itself minimised.
         gradients = [torch.autograd.grad(classes.sum(), basal, create_graph=True)[0] for classes in logits]
@@ -178,22 +202,29 @@ class CPA(PerturbationModel):
     def _trains_adversary(self, batch_idx: int) -> bool:
         """Return whether this batch is the adversary's turn.
 
-        Batches are counted from the end of the warm-up across epochs, because an epoch may have only one batch.
+        Unless ``restart_adv_steps``, batches are counted across epochs from the end of the warm-up, because an epoch
+        may have only one batch, which would always be the autoencoder's.
         """
-        epochs = self.current_epoch - self.n_warmup_epochs
-        return (epochs * int(self.trainer.num_training_batches) + batch_idx) % self.adv_steps != 0
+        if not self.restart_adv_steps:
+            epochs = self.current_epoch - self.n_warmup_epochs
+            batch_idx += epochs * int(self.trainer.num_training_batches)
+        return batch_idx % self.adv_steps != 0
 
     def _autoencode(self, batch: Batch) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         """Return the terms of the autoencoder's loss, and the drawn ``z_basal``, ``(n_cells, n_latent)``."""
-        posterior = self._encode(batch)
-        basal = posterior.draw(self.training)
+        basal, kl = self._encode(batch.observed(self.use_embeddings), self.training)
         reconstruction = squared_error(self._decode(basal, batch), batch.observed())
-        kl = posterior.kl().mean()
         return {"loss": reconstruction + self.kl_weight * kl, "reconstruction": reconstruction, "kl": kl}, basal
 
-    def _encode(self, batch: Batch) -> Gaussian:
-        """Return the posterior of ``z_basal`` given the observed cells."""
-        return self.cell_encoder(batch.observed(self.use_embeddings))
+    def _encode(self, cells: torch.Tensor, random: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return ``z_basal``, ``(n_cells, n_latent)``, and the mean of its KL divergence from N(0, 1).
+
+        ``z_basal`` is a sample if ``random``, and its mean otherwise.
+        """
+        if not self.variational:
+            return self.cell_encoder(cells), cells.new_zeros(())
+        posterior: Gaussian = self.cell_encoder(cells)
+        return posterior.draw(random), posterior.kl().mean()
 
     def _decode(self, basal: torch.Tensor, batch: Batch) -> torch.Tensor:
         """Return the expression decoded from the shifted latent vectors, ``(n_cells, n_genes)``."""

@@ -69,9 +69,9 @@ class DecoderOnly(PerturbationModel):
     def predict(self, batch: Batch) -> torch.Tensor:
         """Return the expression decoded from perturbations and covariates, ``(n_cells, n_genes)``."""
         inputs = []
-        if self.use_covariates:
-            inputs.append(self.covariate_matrix(batch))
         if self.use_perturbations:
             inputs.append(batch.perturbations)
+        if self.use_covariates:
+            inputs.append(self.covariate_matrix(batch))
         decoded = self.decoder(torch.cat(inputs, dim=1))
         return F.softplus(decoded) if self.softplus_output else decoded

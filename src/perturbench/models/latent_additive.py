@@ -32,8 +32,10 @@ class LatentAdditive(PerturbationModel):
     inject_covariates_encoder, inject_covariates_decoder
         Whether the cell encoder sees the covariates, and whether the decoder does.
     sparse_additive_mechanism
-        Whether to multiply ``enc_p(p)`` by a mask that depends on the perturbation. The mask is drawn in training; at
-        prediction its mean is used.
+        Whether to multiply ``enc_p(p)`` by a mask of zeros and ones that depends on the perturbation. The mask is drawn
+        in training; at prediction its mean is used.
+    softplus_output
+        Whether a softplus makes the predictions positive.
     use_embeddings
         Whether the cell encoder sees the control cell's embedding instead of its expression.
     lr, wd
@@ -52,6 +54,7 @@ class LatentAdditive(PerturbationModel):
         inject_covariates_encoder: bool = False,
         inject_covariates_decoder: bool = False,
         sparse_additive_mechanism: bool = False,
+        softplus_output: bool = True,
         use_embeddings: bool = False,
         lr: float = 1e-3,
         wd: float = 1e-8,
@@ -59,7 +62,7 @@ class LatentAdditive(PerturbationModel):
         super().__init__(context, lr=lr, wd=wd)
         self.inject_covariates_encoder = inject_covariates_encoder
         self.inject_covariates_decoder = inject_covariates_decoder
-        self.use_embeddings = use_embeddings
+        self.softplus_output, self.use_embeddings = softplus_output, use_embeddings
         in_encoder = self.n_covariates if inject_covariates_encoder else 0
         in_decoder = self.n_covariates if inject_covariates_decoder else 0
         shape = (n_layers, dropout)
@@ -78,7 +81,8 @@ class LatentAdditive(PerturbationModel):
         latent = self.cell_encoder(cell) + self._encode_perturbations(batch.perturbations)
         if self.inject_covariates_decoder:
             latent = torch.cat([latent, covariates], dim=1)
-        return F.softplus(self.decoder(latent))
+        decoded = self.decoder(latent)
+        return F.softplus(decoded) if self.softplus_output else decoded
 
     def _encode_perturbations(self, perturbations: torch.Tensor) -> torch.Tensor:
         """Return the latent vector of each cell's perturbation, after its mask if any, ``(n_cells, latent_dim)``."""

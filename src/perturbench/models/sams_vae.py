@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from perturbench.data.types import Batch
 
 
+#: Log odds of a shift in every latent dimension before training, a probability of 0.27.
+MASK_LOGIT_AT_START = -1.0
+
+
 class SAMSVAE(PerturbationModel):
     """Shift a few dimensions of a cell's latent vector per perturbation, in a variational autoencoder.
 
@@ -24,14 +28,12 @@ class SAMSVAE(PerturbationModel):
     vector of a cell is ``z = z_basal + z_p`` with the shift ``z_p = sum_t m_t * e_t`` over its perturbations, and
     ``x_hat = dec(z, c)`` (Bereket & Karaletsos 2023, arXiv 2311.02794, in the variant of the PerturBench paper).
 
-    Let a batch have ``B`` cells, ``B_t`` of them with perturbation t, and let ``n_t`` training cells have it. The loss
-    is then::
+    Let ``n_t`` training cells have perturbation t. The loss of a batch is then::
 
-        mean over cells of (squared error + KL(z_basal) + sum over the cell's t of KL(e_t) / n_t)
-            + sum over t of (B_t / n_t) KL(m_t)
+        mean over cells of (squared error + KL(z_basal) + sum over the cell's t of (KL(e_t) + KL(m_t)) / n_t)
 
     so that over one epoch each mask and embedding counts once, although many cells share it. At prediction the encoder
-    sees the control cell, which has no shift.
+    sees the control cell.
 
     Parameters
     ----------
@@ -43,10 +45,12 @@ class SAMSVAE(PerturbationModel):
         Number of blocks of the cell encoder and of the decoder.
     n_layers_encoder_e
         Number of blocks of the network that encodes perturbations.
-    hidden_dim_x, hidden_dim_cond
-        Hidden width of cell encoder and decoder, and of the network that encodes perturbations.
+    hidden_dim_x
+        Hidden width of cell encoder and decoder.
+    hidden_dim_cond
+        Hidden width of the network that encodes perturbations; ``None`` for ``hidden_dim_x``.
     dropout
-        Dropout rate of all networks.
+        Dropout rate of the decoder.
     inject_covariates_encoder, inject_covariates_decoder
         Whether the cell encoder sees the covariates, and whether the decoder does.
     sparse_additive_mechanism
@@ -58,10 +62,16 @@ class SAMSVAE(PerturbationModel):
     mean_field_encoding
         Whether the encoders are independent: the cell encoder does not see ``z_p``, and the network that encodes
         perturbations does not see the masks.
+    embedding_sees_combination
+        Whether the network that encodes a perturbation sees all perturbations of the cell, as in the published code.
+        Otherwise it sees that perturbation alone, and a combination shifts a cell by the sum of its singles' shifts.
+    encoder_sees_shift
+        Whether the cell encoder sees the shift ``z_p`` of the requested perturbation at prediction, as it does in
+        training; otherwise it sees zeros, the shift of the control cell.
     generative_counterfactual
         Whether ``z_basal`` comes from its prior at prediction, instead of from the control cell.
     sample_at_prediction
-        Whether to draw ``z_basal`` at prediction instead of taking its mean.
+        Whether to draw ``z_basal``, masks and embeddings at prediction instead of taking their means.
     softplus_output
         Whether a softplus makes the predictions positive.
     lr, wd
@@ -85,7 +95,7 @@ class SAMSVAE(PerturbationModel):
         n_layers_encoder_e: int = 1,
         n_layers_decoder: int = 1,
         hidden_dim_x: int = 128,
-        hidden_dim_cond: int = 64,
+        hidden_dim_cond: int | None = None,
         dropout: float | None = 0.1,
         inject_covariates_encoder: bool = False,
         inject_covariates_decoder: bool = False,
@@ -93,6 +103,8 @@ class SAMSVAE(PerturbationModel):
         embedding_distribution: bool = True,
         mask_prior_probability: float = 0.01,
         mean_field_encoding: bool = False,
+        embedding_sees_combination: bool = True,
+        encoder_sees_shift: bool = True,
         generative_counterfactual: bool = False,
         sample_at_prediction: bool = False,
         softplus_output: bool = True,
@@ -109,81 +121,106 @@ class SAMSVAE(PerturbationModel):
         self.embedding_distribution, self.mean_field_encoding = embedding_distribution, mean_field_encoding
         self.mask_prior_probability, self.softplus_output = mask_prior_probability, softplus_output
         self.generative_counterfactual, self.sample_at_prediction = generative_counterfactual, sample_at_prediction
-        self.latent_dim = latent_dim
+        self.latent_dim, self.encoder_sees_shift = latent_dim, encoder_sees_shift
+        self.embedding_sees_combination = embedding_sees_combination
+        self._most_singles: int | None = None
 
         n_cell_extras = self.n_covariates * inject_covariates_encoder + latent_dim * (not mean_field_encoding)
         n_embedding_extras = latent_dim * (sparse_additive_mechanism and not mean_field_encoding)
         n_decoder_extras = self.n_covariates * inject_covariates_decoder
-        self.cell_encoder = GaussianEncoder(
-            self.n_genes + n_cell_extras, hidden_dim_x, latent_dim, n_layers_encoder_x, dropout
-        )
-        encoder = GaussianEncoder if embedding_distribution else MLP
-        self.embedding_encoder = encoder(
-            self.n_perturbations + n_embedding_extras, hidden_dim_cond, latent_dim, n_layers_encoder_e, dropout
+        n_cell, n_embedding = self.n_genes + n_cell_extras, self.n_perturbations + n_embedding_extras
+        width = hidden_dim_cond or hidden_dim_x
+        body = MLP(n_cell, hidden_dim_x, hidden_dim_x, n_layers_encoder_x)
+        self.cell_encoder = GaussianEncoder(body, hidden_dim_x, latent_dim)
+        body = MLP(n_embedding, width, width, n_layers_encoder_e)
+        self.embedding_encoder = (
+            GaussianEncoder(body, width, latent_dim)
+            if embedding_distribution
+            else nn.Sequential(body, nn.Linear(width, latent_dim))
         )
         self.decoder = MLP(latent_dim + n_decoder_extras, hidden_dim_x, self.n_genes, n_layers_decoder, dropout)
         shape = (self.n_perturbations, latent_dim)
-        # Logits of 0: a mask starts with probability 0.5 in every dimension.
-        self.mask_logits = nn.Parameter(torch.zeros(shape)) if sparse_additive_mechanism else None
+        self.mask_logits = nn.Parameter(torch.full(shape, MASK_LOGIT_AT_START)) if sparse_additive_mechanism else None
         self.register_buffer("n_training_cells", torch.ones(self.n_perturbations))
 
     def on_train_start(self) -> None:
-        """Count the training cells of each single perturbation, which weight its KL divergences."""
-        dataset = self.trainer.train_dataloader.dataset  # type: ignore[union-attr]
-        self.n_training_cells.copy_(dataset.perturbation_counts().clamp(min=1))
+        """Count the training cells of each single perturbation, and the perturbations that a cell has at most."""
+        datasets = [self.trainer.train_dataloader.dataset, self.trainer.val_dataloaders.dataset]  # type: ignore
+        self.n_training_cells.copy_(datasets[0].perturbation_counts().clamp(min=1))
+        # Known here, the number need not be read from the device in every step.
+        self._most_singles = max(dataset.most_singles() for dataset in datasets)
+
+    def on_train_end(self) -> None:
+        """Forget the number of perturbations per cell, because other cells may have more."""
+        self._most_singles = None
 
     def predict(self, batch: Batch) -> torch.Tensor:
         """Return the control cells, encoded, shifted by their perturbations, and decoded, ``(n_cells, n_genes)``."""
-        mask, embeddings = self._encode_perturbations()
+        shift, _, _ = self._shift(batch.perturbations, self.sample_at_prediction)
         controls = batch.matched_controls()
         if self.generative_counterfactual:
             zeros = controls.new_zeros(len(controls), self.latent_dim)
             posterior = Gaussian(zeros, zeros)  # the prior, N(0, 1)
         else:
-            posterior = self._encode(controls, controls.new_zeros(len(controls), self.latent_dim), batch)
-        shift = batch.perturbations @ (mask * embeddings.mean)
+            posterior = self._encode(controls, shift if self.encoder_sees_shift else torch.zeros_like(shift), batch)
         return self._decode(posterior.draw(self.sample_at_prediction) + shift, batch)
 
     def loss(self, batch: Batch) -> dict[str, torch.Tensor]:
         """Return the negative evidence lower bound of a batch, as in the class description, and its terms."""
-        mask, embeddings = self._encode_perturbations()
-        drawn = embeddings.draw(self.training and self.embedding_distribution)
-        shift = batch.perturbations @ (mask * drawn)
+        shift, kl_embedding, kl_mask = self._shift(batch.perturbations, self.training)
         observed = batch.observed()
         posterior = self._encode(observed, shift, batch)
         decoded = self._decode(posterior.draw(self.training) + shift, batch)
-        reconstruction, kl_cell = squared_error(decoded, observed), posterior.kl().mean()
-        kl_perturbation = self.perturbation_kl(batch, embeddings)
-        return {
-            "loss": reconstruction + kl_cell + kl_perturbation,
-            "reconstruction": reconstruction,
-            "kl_cell": kl_cell,
-            "kl_perturbation": kl_perturbation,
+        terms = {
+            "reconstruction": squared_error(decoded, observed),
+            "kl_cell": posterior.kl().mean(),
+            "kl_embedding": kl_embedding.mean(),
+            "kl_mask": kl_mask.mean(),
         }
+        return {"loss": torch.stack(list(terms.values())).sum(), **terms}
 
-    def perturbation_kl(self, batch: Batch, embeddings: Gaussian) -> torch.Tensor:
-        """Return the weighted KL divergences of embeddings and masks from their priors, a scalar."""
-        # B_t / n_t: the share of a perturbation's training cells in this batch, which sums to 1 over an epoch.
-        share = batch.perturbations.sum(dim=0) / self.n_training_cells
-        kl = share.new_zeros(())
-        if self.embedding_distribution:
-            kl = kl + (share * embeddings.kl()).sum() / len(batch.perturbations)
-        if self.mask_logits is not None:
-            kl = kl + (share * bernoulli_kl(self.mask_logits, self.mask_prior_probability).sum(dim=1)).sum()
-        return kl
+    def _shift(self, perturbations: torch.Tensor, random: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return each cell's shift ``z_p``, ``(n_cells, latent_dim)``, and the weighted KL of its embeddings and masks.
 
-    def _encode_perturbations(self) -> tuple[torch.Tensor, Gaussian]:
-        """Return the mask and the embedding of every single perturbation, ``(n_perturbations, latent_dim)`` each.
-
-        Without masks, the mask is all ones; a plain embedding is the mean of a Gaussian whose variance is not used.
+        Masks and embeddings are drawn if ``random``; otherwise they are their means.
         """
-        inputs = identity = torch.eye(self.n_perturbations, device=self.device)
-        mask = identity.new_ones(self.n_perturbations, self.latent_dim)
+        mask = perturbations.new_ones(self.n_perturbations, self.latent_dim)
+        kl_mask = perturbations.new_zeros(self.n_perturbations)
         if self.mask_logits is not None:
-            mask = sample_mask(self.mask_logits, self.training)
-            inputs = identity if self.mean_field_encoding else torch.cat([identity, mask], dim=1)
-        encoded = self.embedding_encoder(inputs)
-        return mask, encoded if isinstance(encoded, Gaussian) else Gaussian(encoded, torch.zeros_like(encoded))
+            mask = sample_mask(self.mask_logits, random)
+            kl_mask = bernoulli_kl(self.mask_logits, self.mask_prior_probability).sum(dim=1)
+        shift = self._shift_of_combination if self.embedding_sees_combination else self._shift_of_singles
+        return *shift(perturbations, mask, random), perturbations @ (kl_mask / self.n_training_cells)
+
+    def _shift_of_singles(
+        self, perturbations: torch.Tensor, mask: torch.Tensor, random: bool
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return shift and KL of the embeddings, where each perturbation has one embedding for all cells."""
+        embeddings, kl = self._embed(torch.eye(self.n_perturbations, device=mask.device), mask, random)
+        return perturbations @ (mask * embeddings), perturbations @ (kl / self.n_training_cells)
+
+    def _shift_of_combination(
+        self, perturbations: torch.Tensor, mask: torch.Tensor, random: bool
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return shift and KL of the embeddings, which depend on all perturbations of a cell."""
+        n_singles = self._most_singles or max(1, int(perturbations.sum(dim=1).max()))
+        present, singles = perturbations.topk(n_singles, dim=1)
+        masks = mask[singles]  # (n_cells, n_singles, latent_dim); rows that are not present are weighted with 0
+        repeated = perturbations.repeat_interleave(n_singles, dim=0)
+        embeddings, kl = self._embed(repeated, masks.flatten(end_dim=1), random)
+        shift = (present[:, :, None] * masks * embeddings.view_as(masks)).sum(dim=1)
+        n_cells = (perturbations @ self.n_training_cells).clamp(min=1)  # control cells have no perturbation
+        return shift, (present * kl.view_as(present)).sum(dim=1) / n_cells
+
+    def _embed(
+        self, perturbations: torch.Tensor, mask: torch.Tensor, random: bool
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the embedding of each row, ``(n_rows, latent_dim)``, and its KL divergence, ``(n_rows,)``."""
+        sees_mask = self.mask_logits is not None and not self.mean_field_encoding
+        encoded = self.embedding_encoder(torch.cat([mask, perturbations], dim=1) if sees_mask else perturbations)
+        if isinstance(encoded, Gaussian):
+            return encoded.draw(random), encoded.kl()
+        return encoded, encoded.new_zeros(len(encoded))
 
     def _encode(self, expression: torch.Tensor, shift: torch.Tensor, batch: Batch) -> Gaussian:
         """Return the posterior of ``z_basal`` of each cell, given its expression and shift."""

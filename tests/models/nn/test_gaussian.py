@@ -2,7 +2,7 @@
 
 import torch
 
-from perturbench.models.nn import Gaussian, GaussianEncoder, squared_error
+from perturbench.models.nn import MLP, Gaussian, GaussianEncoder, squared_error
 
 
 def test_kl_is_torchs():
@@ -26,7 +26,7 @@ def test_samples_have_mean_and_variance():
 
 def test_gradients_reach_both_heads():
     torch.manual_seed(0)
-    encoder = GaussianEncoder(n_input=5, n_hidden=8, n_latent=3, n_layers=1)
+    encoder = GaussianEncoder(MLP(5, 8, 8, n_layers=1), n_hidden=8, n_latent=3)
     encoder(torch.randn(4, 5)).sample().square().sum().backward()
     assert all(weight.grad.abs().sum() > 0 for weight in encoder.parameters())
 

@@ -11,8 +11,8 @@ from perturbench.models.nn import MLP
 def test_blocks_and_widths(n_layers):
     mlp = MLP(5, 8, 2, n_layers)
     linear = [(layer.in_features, layer.out_features) for layer in mlp if isinstance(layer, nn.Linear)]
-    assert linear == [(5, 8), *[(8, 8)] * (n_layers - 1), (8, 2)]
-    assert [type(layer) for layer in mlp][:-1] == [nn.Linear, nn.LayerNorm, nn.ReLU] * n_layers
+    assert linear == [(5, 8), *[(8, 8)] * n_layers, (8, 2)]
+    assert [type(layer) for layer in mlp][1:-1] == [nn.Linear, nn.LayerNorm, nn.ReLU] * n_layers
     assert mlp(torch.zeros(4, 5)).shape == (4, 2)
 
 
@@ -28,5 +28,5 @@ def test_layer_norms_learn_a_scale_and_shift_if_asked(learned):
 
 
 def test_an_mlp_without_blocks_is_refused():
-    with pytest.raises(ValueError, match="n_layers is 0; an MLP needs at least 1 block"):
+    with pytest.raises(ValueError, match="n_layers is 0; a network needs at least 1 block"):
         MLP(5, 8, 2, 0)

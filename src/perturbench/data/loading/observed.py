@@ -154,6 +154,11 @@ class SingleCellPerturbation(Dataset):
         counts = np.bincount(self.groups.condition_codes[self.rows], minlength=len(encoded))
         return torch.from_numpy(counts.astype(np.float32)) @ encoded
 
+    def most_singles(self) -> int:
+        """Return the largest number of perturbations that a cell has, at least 1."""
+        encoded = self.tables.multi_hot.cpu()[np.unique(self.groups.condition_codes[self.rows])]
+        return max(1, int(encoded.sum(dim=1).max()))
+
     def _example(self, position: int) -> Example:
         row = self.rows[[position]]
         embedding = self.cells.embedding_rows(row)

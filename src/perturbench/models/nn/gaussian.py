@@ -7,8 +7,6 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from perturbench.models.nn.mlp import MLP
-
 
 class Gaussian(NamedTuple):
     """One diagonal Gaussian per row.
@@ -38,27 +36,19 @@ class Gaussian(NamedTuple):
 
 
 class GaussianEncoder(nn.Module):
-    """A network that returns a Gaussian: an MLP, then one linear head for the mean and one for the log variance.
+    """A network that returns a Gaussian: its body, then one linear head for the mean and one for the log variance.
 
     Parameters
     ----------
-    n_input, n_hidden, n_latent
-        Width of the input, of the hidden layers and of the Gaussian.
-    n_layers, dropout, elementwise_affine
-        Number of blocks, dropout rate and learned scale and shift of the layer norms, as in :class:`MLP`.
+    body
+        Network from the input to ``n_hidden`` values per row.
+    n_hidden, n_latent
+        Width of the body's output and of the Gaussian.
     """
 
-    def __init__(
-        self,
-        n_input: int,
-        n_hidden: int,
-        n_latent: int,
-        n_layers: int,
-        dropout: float | None = None,
-        elementwise_affine: bool = False,
-    ) -> None:
+    def __init__(self, body: nn.Module, n_hidden: int, n_latent: int) -> None:
         super().__init__()
-        self.body = MLP(n_input, n_hidden, n_hidden, n_layers, dropout, elementwise_affine)
+        self.body = body
         self.mean = nn.Linear(n_hidden, n_latent)
         self.log_variance = nn.Linear(n_hidden, n_latent)
 
