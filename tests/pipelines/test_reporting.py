@@ -63,3 +63,15 @@ def test_series_of_tasks(run, report):
     assert re.search(r"results yet:\s+more", page)
     figure = pio.read_json(run.root / "data/08_reporting/many/series.json")
     assert list(figure.data[0].text) == ["few", "many"], "from left to right"
+
+
+def test_published_values_say_whether_they_are_comparable(run, report):
+    """The data of this task is simulated, whatever its name is."""
+    task = run.root / "conf/base/parameters/tasks/norman19_published.yml"
+    task.write_text("tasks:\n  norman19_published:\n    extends: simulated\n    title: t\n")
+    run(**{**TINY, "task": "norman19_published"}, model="linear_additive", trainer={"max_epochs": 1})
+    page = report("norman19_published")
+    assert "<h2>Published</h2>" in page
+    why = "no: simulated data, a split of our own, other hyperparameters, trainer.max_epochs changed"
+    assert "<td>table 3</td>" in page
+    assert f"<td>{why}</td>" in page

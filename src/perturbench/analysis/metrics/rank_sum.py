@@ -67,9 +67,9 @@ def _test_against(cells: Any, codes: np.ndarray, controls: Any, pairs: np.ndarra
     """
     import anndata as ad
     import illico
-    import numba
     import pandas as pd
     from loguru import logger
+    from numba import get_num_threads
 
     logger.disable("illico")
     if sp.issparse(cells) != sp.issparse(controls):
@@ -91,7 +91,7 @@ def _test_against(cells: Any, codes: np.ndarray, controls: Any, pairs: np.ndarra
             use_continuity=False,
             tie_correct=True,
             # Not the number of processors: NUMBA_NUM_THREADS may allow fewer.
-            n_threads=numba.config.NUMBA_NUM_THREADS,
+            n_threads=get_num_threads(),
         )
     table = table.loc[names[:-1]]
     shape = (len(pairs), x.shape[1])
