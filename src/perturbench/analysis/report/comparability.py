@@ -105,7 +105,7 @@ def _differences_of_run(command: str) -> list[str]:
 def _parameters(command: str) -> dict[str, str]:
     """Return the parameters that a command line sets, and those in the comments below it."""
     line, *comments = command.split("\n")
-    params = {}
+    params: dict[str, str] = {}
     for word in shlex.split(line):
         if word.startswith("--params="):
             entries = (entry.partition(":") for entry in word.removeprefix("--params=").split(","))

@@ -115,6 +115,11 @@ def similarities(figure: go.Figure) -> Section | None:
     return _figure_section("Collapse", "similarities.html.jinja", figure)
 
 
+def examples(figure: go.Figure) -> Section | None:
+    """Show a few predictions in detail, see :func:`perturbench.analysis.figures.plot_examples`."""
+    return _figure_section("Examples", "examples.html.jinja", figure, **(figure.layout.meta or {}))
+
+
 def series(figure: go.Figure, against: str, tasks: Sequence[str], absent: Sequence[str]) -> Section | None:
     """Show scores over a series of tasks, see :func:`perturbench.analysis.figures.plot_series`.
 
