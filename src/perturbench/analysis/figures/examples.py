@@ -127,6 +127,8 @@ def _label(figure: go.Figure, genes: pd.DataFrame, limit: float) -> None:
             ayref=axes["yref"],
             xanchor="left",
             font_size=10,
+            bgcolor="white",  # hides the lines of the names above
+            borderpad=0,
             arrowhead=0,
             arrowwidth=0.7,
             arrowcolor=theme.MUTED,
@@ -138,7 +140,7 @@ def _in_words(example: Example, metric: Metric) -> dict[str, str]:
     """Return what the panels of an example show, for readers who do not see them."""
     changes = {side: log_fold_change(example.genes, side) for side in ("observed", "predicted")}
     top = [
-        f"{gene} {changes['observed'][row]:+.1f} ({changes['predicted'][row]:+.1f})"
+        f"{gene} {changes['observed'][row]:+z.1f} ({changes['predicted'][row]:+z.1f})"
         for row, gene in enumerate(example.genes["gene"][:TOP_GENES])
     ]
     return {
