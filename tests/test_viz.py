@@ -29,6 +29,7 @@ def test_viz_builds(kedro):
         "leaderboard_plot",
         "scores_plot",
         "similarity_plot",
+        "examples_plot",
         "series_plot",
         "training_plot",
     }

@@ -257,6 +257,8 @@ def test_every_suite_can_be_planned(load_config, project):
     need_files = {"cpa_scgpt", "latent_additive_scgpt"}
     assert set(suites["demo"]["models"]) == models - need_files
     assert set(choose(suites, "paper", "").seeds) == set(range(5))
+    for name in ("paper", "paper_scgpt"):
+        assert "evaluation.metrics:paper" in choose(suites, name, "").params.split(",")
     assert not need_files & set(suites["paper"]["models"])
 
 

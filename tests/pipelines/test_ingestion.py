@@ -138,6 +138,7 @@ def test_data_card(config, screen):
         card | {"title": "My screen", "citation": "Doe 2024", "licence": "MIT", "url": None, "source": raw["path"]}
         == card
     )
+    assert card["source kind"] == "file"
     assert (card["cells"], card["genes"], card["singles"], card["combinations"]) == (1200, 60, 8, 4)
     assert card["control cells"] == (screen.obs["condition"] == "control").sum()
     assert card["counts per cell (median)"] == np.median(counts)

@@ -7,7 +7,7 @@ import plotly.io as pio
 import pytest
 from tests.projects import TINY
 
-KINDS = ("leaderboard", "scores", "similarities", "training", "series")
+KINDS = ("leaderboard", "scores", "similarities", "examples", "training", "series")
 
 
 @pytest.fixture
@@ -27,7 +27,16 @@ def test_report_of_a_trained_and_a_users_model(run, report):
     (folder / "broken.h5ad").write_text("torn")
     run("evaluation", "reporting", **TINY)
     page = report()
-    for heading in ("Leaderboard", "Scores per state", "Collapse", "Training", "Data", "Split", "Provenance"):
+    for heading in (
+        "Leaderboard",
+        "Scores per state",
+        "Collapse",
+        "Examples",
+        "Training",
+        "Data",
+        "Split",
+        "Provenance",
+    ):
         assert f"<h2>{heading}</h2>" in page
     assert "<h2>Imbalance</h2>" not in page, "the task is in no series"
     assert "trainer.max_epochs:3" in page, "the command that made the row"
@@ -63,3 +72,30 @@ def test_series_of_tasks(run, report):
     assert re.search(r"results yet:\s+more", page)
     figure = pio.read_json(run.root / "data/08_reporting/many/series.json")
     assert list(figure.data[0].text) == ["few", "many"], "from left to right"
+
+
+def test_published_values_say_whether_they_are_comparable(run, report):
+    """The data of this task is simulated, whatever its name is."""
+    task = run.root / "conf/base/parameters/tasks/norman19_published.yml"
+    task.write_text("tasks:\n  norman19_published:\n    extends: simulated\n    title: t\n")
+    run(**{**TINY, "task": "norman19_published"}, model="linear_additive", trainer={"max_epochs": 1})
+    page = report("norman19_published")
+    assert "<h2>Published</h2>" in page
+    why = "no: simulated data, a split of our own, other hyperparameters, trainer.max_epochs changed"
+    assert "<td>table 3</td>" in page
+    assert f"<td>{why}</td>" in page
+
+
+def test_a_report_is_drawn_again_without_predictions_and_with_other_examples(run, report):
+    run(**TINY, model="mean_response")
+    figure = run.root / "data/08_reporting/simulated/examples.json"
+    first = pio.read_json(figure).layout.meta
+    assert first["model"] == "mean_response/seed0"
+    assert [row["shown as"] for row in first["rows"]] == ["best", "median", "worst"]
+    name = first["rows"][1]["perturbation"].split(" in ")[0]
+    run("reporting", **{**TINY, "reporting": {"examples": [name]}})
+    assert {row["perturbation"].split(" in ")[0] for row in pio.read_json(figure).layout.meta["rows"]} == {name}
+    (run.root / "data/07_model_output/simulated/mean_response/seed0.h5ad").unlink()
+    run("reporting", **TINY)
+    assert "<h2>Leaderboard</h2>" in report()
+    assert "<h2>Examples</h2>" not in report()

@@ -15,5 +15,6 @@ def test_predicting_nothing_recalls_nothing(cells, reference):
         part.obs["condition"] = condition
         parts.append(part)
     nothing = Prediction.from_adata(ad.concat(parts, index_unique="-"), reference, "nothing")
-    recall = values_of(nothing, reference, "top_k_recall_scores")
-    assert recall.tolist() == [0.0] * len(recall)
+    for name in ("top_k_recall_scores", "top_k_recall_wilcoxon"):
+        recall = values_of(nothing, reference, name)
+        assert recall.tolist() == [0.0] * len(recall)

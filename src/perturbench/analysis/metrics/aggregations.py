@@ -10,6 +10,7 @@ import scipy.sparse as sp
 from perturbench.analysis.metrics.principal_axes import principal_axes
 from perturbench.analysis.metrics.rank_sum import rank_sum
 from perturbench.analysis.metrics.registry import register_aggregation
+from perturbench.analysis.metrics.t_test import t_test
 from perturbench.analysis.profiles import Prediction
 from perturbench.data.group_sums import GroupSums
 from perturbench.errors import PerturbenchError, listing
@@ -93,20 +94,36 @@ def var(profiles: Profiles, reference: Reference) -> np.ndarray:
 
 @register_aggregation("scores", needs="cells", source=_PAPER)
 def scores(profiles: Profiles, reference: Reference) -> np.ndarray:
+    """Compute the paper's t-score of each gene against the observed controls of the state.
+
+    See :class:`~perturbench.analysis.metrics.t_test.TTest`.
+    """
+    return t_test(profiles, reference).scores
+
+
+@register_aggregation("logp", needs="cells", source="paper's code")
+def logp(profiles: Profiles, reference: Reference) -> np.ndarray:
+    """Compute the signed significance of each gene, sign(t) * -ln(p + 1e-37), p from the paper's t-test, adjusted."""
+    tested = t_test(profiles, reference)
+    return np.sign(tested.scores) * -np.log(tested.adjusted_pvalues() + 1e-37)
+
+
+@register_aggregation("wilcoxon_scores", needs="cells")
+def wilcoxon_scores(profiles: Profiles, reference: Reference) -> np.ndarray:
     """Compute the rank-sum z-score of each gene against the observed controls of the state."""
     return rank_sum(profiles, reference).scores
 
 
-@register_aggregation("logp", needs="cells", source=_PAPER)
-def logp(profiles: Profiles, reference: Reference) -> np.ndarray:
-    """Compute the signed significance of each gene, sign(score) * -ln(p + 1e-24), from the rank-sum test."""
+@register_aggregation("wilcoxon_logp", needs="cells")
+def wilcoxon_logp(profiles: Profiles, reference: Reference) -> np.ndarray:
+    """Compute the signed significance of each gene, sign(z) * -ln(p + 1e-24), from the rank-sum test."""
     tested = rank_sum(profiles, reference)
     return np.sign(tested.scores) * -np.log(tested.pvalues + 1e-24)
 
 
-@register_aggregation("pca_average", needs="cells", source=_PAPER)
+@register_aggregation("pca_average", source=_PAPER)
 def pca_average(profiles: Profiles, reference: Reference) -> np.ndarray:
-    """Average the cells in the space of the reference's principal components."""
+    """Average the cells in the space of the reference's principal components; means of a prediction suffice."""
     axes = principal_axes(reference)
     # Projection is linear, so the mean of projected cells is the projected mean.
     return (profiles.means - axes.centre) @ axes.components.T

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from perturbench.analysis.profiles import Reference
 
 
-#: Largest number of principal components.
-N_COMPONENTS = 256
+#: Largest number of principal components, as in the evaluation of the paper's code.
+N_COMPONENTS = 100
 #: With more genes than this, an iterative solver finds the axes: the covariance matrix would be too large.
 _COVARIANCE_GENES = 3000
 
@@ -41,7 +41,7 @@ class Axes:
 
 
 def principal_axes(reference: Reference) -> Axes:
-    """Return the principal axes of all cells of the reference, at most 256; later calls reuse them."""
+    """Return the principal axes of all cells of the reference, at most 100; later calls reuse them."""
     return reference.cached("principal axes", lambda: _principal_axes(reference))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +69,7 @@ def _test_against(cells: Any, codes: np.ndarray, controls: Any, pairs: np.ndarra
     import illico
     import pandas as pd
     from loguru import logger
+    from numba import get_num_threads
 
     logger.disable("illico")
     if sp.issparse(cells) != sp.issparse(controls):
@@ -90,7 +90,8 @@ def _test_against(cells: Any, codes: np.ndarray, controls: Any, pairs: np.ndarra
             reference="control",
             use_continuity=False,
             tie_correct=True,
-            n_threads=os.cpu_count() or 1,
+            # Not the number of processors: NUMBA_NUM_THREADS may allow fewer.
+            n_threads=get_num_threads(),
         )
     table = table.loc[names[:-1]]
     shape = (len(pairs), x.shape[1])

@@ -34,7 +34,15 @@ if TYPE_CHECKING:
     )
 
 #: Modules of this package that register metrics; they are imported when the registry is first used.
-_MODULES = ("comparisons", "aggregations", "effects", "differential_expression", "distributions", "collapse")
+_MODULES = (
+    "comparisons",
+    "aggregations",
+    "effects",
+    "top_genes",
+    "differential_expression",
+    "distributions",
+    "collapse",
+)
 
 _COMPARISONS: dict[str, Comparison] = {}
 _AGGREGATIONS: dict[str, Aggregation] = {}

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
+    from perturbench.analysis.report.comparability import Origin
+
 #: Tables with at most this many rows are unfolded when the page opens.
 MAX_OPEN_ROWS = 40
 #: Largest number of paired tests to show; if there are more, only those with the best model are shown.
@@ -73,10 +75,19 @@ def leaderboard(
     return Section("Leaderboard", "leaderboard.html.jinja", content)
 
 
-def published(board: pd.DataFrame, task: str) -> Section | None:
-    """Show the values of this report beside those that the paper published, if it has the task."""
-    rows = tables.records(beside_published(board, task))
-    content = {"rows": rows, "source": published_results()["source"]}
+def published(
+    board: pd.DataFrame, task: str, origin: Origin | None = None, commands: Mapping[str, Sequence[str]] | None = None
+) -> Section | None:
+    """Show the values of this report beside those that the paper published, if it has the task.
+
+    See :func:`perturbench.analysis.report.published.beside_published`.
+    """
+    rows = tables.records(beside_published(board, task, origin, commands))
+    content = {
+        "rows": rows,
+        "source": published_results()["source"],
+        "slice": origin.development_slice if origin else None,
+    }
     return Section("Published", "published.html.jinja", content) if rows else None
 
 
@@ -102,6 +113,11 @@ def states(state_scores: pd.DataFrame, metrics: Sequence[str], models: Sequence[
 def similarities(figure: go.Figure) -> Section | None:
     """Show predicted and observed similarities, see :func:`perturbench.analysis.figures.plot_similarities`."""
     return _figure_section("Collapse", "similarities.html.jinja", figure)
+
+
+def examples(figure: go.Figure) -> Section | None:
+    """Show a few predictions in detail, see :func:`perturbench.analysis.figures.plot_examples`."""
+    return _figure_section("Examples", "examples.html.jinja", figure, **(figure.layout.meta or {}))
 
 
 def series(figure: go.Figure, against: str, tasks: Sequence[str], absent: Sequence[str]) -> Section | None:

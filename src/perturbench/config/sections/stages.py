@@ -93,7 +93,13 @@ class EvaluationConfig(Parameters):
 
 
 class ReportingConfig(Parameters):
-    """The series of tasks whose leaderboards a report compares, and what they differ in; empty: only its own task."""
+    """The series of tasks that a report compares, and the perturbations that it shows in detail.
+
+    If ``series`` is empty, the report compares only models of its own task. If ``examples`` is empty, it shows the
+    best, the median and the worst predicted perturbation.
+    """
 
     series: tuple[str, ...] = ()
     against: Literal["imbalance", "training_cells"] = "imbalance"
+    examples: tuple[str, ...] = ()
+    embedding: Literal["pca", "umap"] = "pca"

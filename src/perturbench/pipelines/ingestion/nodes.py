@@ -74,6 +74,7 @@ def describe(curated: ad.AnnData, raw: dict[str, Any], data: DataConfig, title: 
         "licence": data.licence,
         "published cells": data.card.cells,
         "published perturbations": data.card.perturbations,
+        "source kind": data.source.kind if data.source.form or data.source.kind == "simulation" else "file",
         "source": raw["path"],
         "source sha256": raw["sha256"],
     }

@@ -6,7 +6,7 @@ import json
 import platform
 from collections.abc import Callable
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -16,6 +16,9 @@ from perturbench.analysis.score_table import tables_by_model, valid_predictions,
 from perturbench.config.sections import EvaluationConfig, ReportingConfig
 from perturbench.pipelines.metrics import configured_metrics
 from perturbench.provenance import KEY, Stamp
+
+if TYPE_CHECKING:
+    from perturbench.analysis.report.comparability import Origin
 
 Tables = dict[str, Callable[[], pd.DataFrame]]
 _PACKAGES = ("torch", "lightning", "anndata", "scanpy", "numpy", "pandas", "kedro")
@@ -84,6 +87,7 @@ def write_report(
     leaderboard_plot: go.Figure,
     scores_plot: go.Figure,
     similarity_plot: go.Figure,
+    examples_plot: go.Figure,
     series_plot: go.Figure,
     training_plot: go.Figure,
     data_card: dict[str, Any],
@@ -104,10 +108,11 @@ def write_report(
     series = [[task for task in run if run[task] is known] for known in (True, False)]
     shown = [
         sections.leaderboard(leaderboard, leaderboard_plot, anchors, comparisons, baseline_tests),
-        sections.published(leaderboard, task),
+        sections.published(leaderboard, task, _origin(data_card, scores, evaluation_log), _commands(evaluation_log)),
         sections.perturbations(scores_plot, metrics),
         sections.states(state_scores, metrics, models),
         sections.similarities(similarity_plot),
+        sections.examples(examples_plot),
         sections.series(series_plot, reporting.against, *series),
         sections.training(training_plot),
         sections.data(data_card),
@@ -133,6 +138,25 @@ def _facts(scores: Tables, evaluation_log: pd.DataFrame, evaluation: EvaluationC
         "python": platform.python_version(),
     }
     return facts | {package: version(package) for package in _PACKAGES}
+
+
+def _origin(data_card: dict[str, Any], scores: Tables, evaluation_log: pd.DataFrame) -> Origin:
+    """Return where the cells and the split of the report come from."""
+    from perturbench.analysis.report.comparability import Origin
+
+    _, split = _stamps_of_data(scores, evaluation_log)
+    return Origin(
+        source=data_card.get("source kind", "unknown"),
+        cells=data_card.get("cells"),
+        published_cells=data_card.get("published cells"),
+        splitter=split.settings.get("splitter", {}) if split else {},
+    )
+
+
+def _commands(evaluation_log: pd.DataFrame) -> dict[str, list[str]]:
+    """Return the commands that made the valid predictions of each model."""
+    valid = evaluation_log[evaluation_log["prediction"].isin(valid_predictions(evaluation_log))]
+    return valid["command"].fillna("").groupby(valid["model"]).agg(list).to_dict()
 
 
 def _stamps_of_data(scores: Tables, evaluation_log: pd.DataFrame) -> list[Stamp | None]:

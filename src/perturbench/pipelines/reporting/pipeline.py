@@ -2,6 +2,7 @@
 
 from kedro.pipeline import Node, Pipeline
 
+from perturbench.pipelines.reporting.examples import plot_example_pairs
 from perturbench.pipelines.reporting.nodes import (
     plot_collapse,
     plot_leaderboard,
@@ -35,6 +36,23 @@ def create_pipeline(**_: object) -> Pipeline:
                 name="plot_collapse",
             ),
             Node(
+                plot_example_pairs,
+                [
+                    "prepared_on_disk",
+                    "split",
+                    "predictions_on_disk",
+                    "scores",
+                    "evaluation_log",
+                    "leaderboard",
+                    "params:data",
+                    "params:prediction",
+                    "params:evaluation",
+                    "params:reporting",
+                ],
+                "examples_plot",
+                name="plot_example_pairs",
+            ),
+            Node(
                 plot_losses, ["training_losses", "evaluation_log", "leaderboard"], "training_plot", name="plot_losses"
             ),
             Node(
@@ -55,6 +73,7 @@ def create_pipeline(**_: object) -> Pipeline:
                     "leaderboard_plot",
                     "scores_plot",
                     "similarity_plot",
+                    "examples_plot",
                     "series_plot",
                     "training_plot",
                     "data_card",
