@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from perturbench.data.queries import SUFFIXES
 from perturbench.data.splits.methods import METHODS
 from perturbench.data.splits.rules import SplitRules
-from perturbench.errors import require_choice
+from perturbench.errors import PerturbenchError, require_choice
 from perturbench.parameters import Parameters
 from perturbench.preprocessing.embeddings.settings import EmbeddingSettings
 from perturbench.preprocessing.settings import PreprocessingSettings
@@ -36,11 +36,21 @@ class EmbeddingConfig(EmbeddingSettings):
 
 
 class SplitterConfig(SplitRules):
-    """Method, seed and rules of the split; ``path`` is the file that the method ``csv`` reads."""
+    """Method, seed and rules of the split; the methods ``csv`` and ``column`` read it from ``path`` or ``column``."""
 
     method: str
     seed: int = Field(default=42, ge=0)
     path: str | None = None
+    column: str | None = None
+
+    @model_validator(mode="after")
+    def _known_place(self) -> SplitterConfig:
+        place = {"csv": "path", "column": "column"}.get(self.method)
+        if place and not getattr(self, place):
+            raise PerturbenchError(
+                f"splitter.method is '{self.method}', but splitter.{place} is not set; it says where the split is."
+            )
+        return self
 
     @field_validator("method")
     @classmethod
@@ -55,6 +65,7 @@ class TrainerConfig(TrainingSettings):
     batch_size: int = Field(default=256, ge=1)
     num_workers: int = Field(default=0, ge=0)
     preload_to_device: Literal["auto"] | bool = "auto"
+    train_on_controls: bool = True
 
     def result_fields(self) -> dict[str, Any]:
         """Return the parameters that the trained model depends on."""
