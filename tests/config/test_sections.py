@@ -13,6 +13,7 @@ from perturbench.config import sections
 from perturbench.config.sections.data import SourceConfig
 from perturbench.data import PerturbationDataModule
 from perturbench.models.plateau import PlateauSettings
+from perturbench.preprocessing.embeddings import pca_embeddings
 from perturbench.training import predict_queries
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -82,6 +83,7 @@ def test_base_shows_every_parameter(section):
         ("prediction", PerturbationDataModule, {"controls": "prediction_controls"}),
         ("evaluation", evaluate, {"metrics", "missing"}),
         ("queries", predict_queries, {"output"}),
+        ("embedding", pca_embeddings, {"n_components", "seed"}),
     ],
 )
 def test_sections_have_the_defaults_of_functions_that_take_no_settings(section, function, names):

@@ -24,15 +24,23 @@ class PreprocessingConfig(PreprocessingSettings):
 
 
 class EmbeddingConfig(EmbeddingSettings):
-    """Settings of the cell embeddings that preprocessing adds to ``obsm[key]``; none if ``kind`` is ``None``."""
+    """Which embedding of the cells preprocessing adds to ``obsm``, if any, and its settings."""
 
-    kind: Literal["scgpt"] | None = None
-    key: str = Field(default="X_scgpt", pattern=r"^[\w.-]+$")
+    kind: Literal["scgpt", "pca"] | None = None
+    key: str | None = Field(default=None, pattern=r"^[\w.-]+$")
     checkpoint: str
+    n_components: int = Field(default=50, ge=1)
+
+    @property
+    def obsm_key(self) -> str:
+        """The key of ``obsm`` that the embedding is stored under."""
+        return self.key or f"X_{self.kind}"
 
     def result_fields(self) -> dict[str, Any]:
         """Return the parameters that the embedding depends on; the checkpoint's files have their own fingerprints."""
-        return self.model_dump(exclude={"key", "checkpoint", "batch_size", "device"})
+        if self.kind == "pca":
+            return self.model_dump(include={"kind", "n_components", "seed"})
+        return self.model_dump(exclude={"key", "checkpoint", "batch_size", "device", "n_components"})
 
 
 class SplitterConfig(SplitRules):
