@@ -74,6 +74,6 @@ def _require_genes_of_this_split(prepared: ad.AnnData, split: str, task: str) ->
     stamp = Stamp.read(prepared.uns)
     if stamp is not None and stamp.inputs.get("split", split) != split:
         raise PerturbenchError(
-            "genes were selected, or an embedding fitted, on the training cells of another split; prepare the cells again: "
+            "genes were selected, or an embedding fitted, on the training cells of another split; prepare them again: "
             f"kedro run --pipeline=preprocessing --params=task:{task}"
         )
