@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from perturbench.data.groups import Groups
@@ -51,14 +52,10 @@ def read_split(path: str | Path, obs: pd.DataFrame, keys: Keys, *, strict: bool 
     label = table.loc[0, "split"]
     if pd.notna(label) and label not in PARTS and table.loc[0, "cell"] not in obs.index:
         table = table.iloc[1:]
-    labels = table.set_index("cell")["split"]
-    twice = labels.index[labels.index.duplicated()]
-    if len(twice):
-        raise PerturbenchError(
-            f"split file '{path}' names cells twice: {listing(twice.unique())}; give each cell one label."
-        )
-    _require_same_cells(labels.index, obs.index, path)
-    return _checked(labels.reindex(obs.index), f"'{path}'", obs, keys, strict)
+    rows = _rows_of(table["cell"], obs.index, path)
+    labels = np.empty(len(obs), dtype=object)
+    labels[rows] = table["split"]
+    return _checked(pd.Series(labels, obs.index), f"'{path}'", obs, keys, strict)
 
 
 def split_of_column(obs: pd.DataFrame, column: str, keys: Keys, *, strict: bool = False) -> pd.Series:
@@ -90,25 +87,36 @@ def split_of_column(obs: pd.DataFrame, column: str, keys: Keys, *, strict: bool 
 
 def _checked(labels: pd.Series, source: str, obs: pd.DataFrame, keys: Keys, strict: bool) -> pd.Series:
     """Return the split with one name for unused cells, after checking its labels and what it holds out."""
-    split = labels.mask(labels.isin(_UNUSED)).rename("split")
-    for label in split.dropna().unique():
-        require_choice(f"split label in {source}", label, PARTS)
+    codes, found = pd.factorize(labels)
+    for label in found:
+        if label not in _UNUSED:
+            require_choice(f"split label in {source}", label, PARTS)
+    # The last place is that of missing labels, whose code is -1.
+    names = np.array([*(np.nan if label in _UNUSED else label for label in found), np.nan], dtype=object)
+    split = pd.Series(names[codes], labels.index, name="split")
     check_split(split, Groups.from_obs(obs, keys), strict=strict)
     return split
 
 
-def _require_same_cells(named: pd.Index, cells: pd.Index, path: str | Path) -> None:
-    """Raise unless a split file has exactly the cells of the data, in any order."""
-    unknown, absent = named[~named.isin(cells)], cells[~cells.isin(named)]
+def _rows_of(named: pd.Series, cells: pd.Index, path: str | Path) -> np.ndarray:
+    """Return the row of each named cell; raise unless a split file has exactly the cells of the data, in any order."""
+    rows = cells.get_indexer(named)
+    times = np.bincount(rows[rows >= 0], minlength=len(cells))
+    if (times > 1).any():
+        raise PerturbenchError(
+            f"split file '{path}' names cells twice: {listing(cells[times > 1])}; give each cell one label."
+        )
+    unknown, absent = named[rows < 0], cells[times == 0]
     if len(unknown) or len(absent):
         raise PerturbenchError(
             f"split file '{path}' does not belong to these cells: {len(unknown)} of the {len(named)} cells in it are "
             f"not in the data{_examples(unknown)}, and {len(absent)} of the {len(cells)} cells of the data are not in "
             f"it{_examples(absent)}. Name every cell of the data once; an empty label leaves a cell out."
         )
+    return rows
 
 
-def _examples(names: pd.Index) -> str:
+def _examples(names: pd.Series | pd.Index) -> str:
     return f" ({listing(names)})" if len(names) else ""
 
 
