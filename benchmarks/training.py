@@ -51,7 +51,10 @@ def parameters_of(model, env, **choices):
 
     configure_project("perturbench")
     arguments = settings.CONFIG_LOADER_ARGS
-    loader = settings.CONFIG_LOADER_CLASS(str(ROOT / "conf"), env, {"model": model, **choices}, **arguments)
+    # One precision for all models and for the baselines; the published settings ask for several.
+    trainer = {"precision": "bf16-mixed" if env == "gpu" else "32-true"}
+    runtime = {"model": model, "trainer": trainer, **choices}
+    loader = settings.CONFIG_LOADER_CLASS(str(ROOT / "conf"), env, runtime, **arguments)
     return loader["parameters"]
 
 

@@ -129,8 +129,9 @@ def test_the_code_of_predictions_is_apart_from_that_of_checkpoints(source):
 
 
 def test_the_code_of_data_is_known_by_stage():
-    assert set(data_code(embeds=False)) == {"curation", "splitter", "preprocessing"}
-    assert set(data_code(embeds=True)) == {"curation", "splitter", "preprocessing", "embedding"}
+    assert set(data_code(None)) == {"curation", "splitter", "preprocessing"}
+    assert set(data_code("scgpt")) == {"curation", "splitter", "preprocessing", "embedding"}
+    assert data_code("scgpt")["embedding"] != data_code("pca")["embedding"]
     names = modules_behind(["perturbench.data.splits"], ["perturbench.data"])
     assert "perturbench.data.splits.methods" in names
 

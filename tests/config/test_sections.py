@@ -12,6 +12,8 @@ from perturbench.analysis import evaluate
 from perturbench.config import sections
 from perturbench.config.sections.data import SourceConfig
 from perturbench.data import PerturbationDataModule
+from perturbench.models.plateau import PlateauSettings
+from perturbench.preprocessing.embeddings import pca_embeddings
 from perturbench.training import predict_queries
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -22,6 +24,7 @@ SECTIONS = {
     "embedding": sections.EmbeddingConfig,
     "splitter": sections.SplitterConfig,
     "trainer": sections.TrainerConfig,
+    "trainer.lr_scheduler": PlateauSettings,
     "prediction": sections.PredictionConfig,
     "queries": sections.QueriesConfig,
     "evaluation": sections.EvaluationConfig,
@@ -53,7 +56,9 @@ def test_every_section_is_checked():
     from perturbench.config.selection import SECTIONS as names
 
     assert {name.partition(".")[0] for name in SECTIONS} == set(names)
-    assert {getattr(sections, name) for name in sections.__all__} == set(SECTIONS.values()) - {SourceConfig}
+    assert {getattr(sections, name) for name in sections.__all__} == {
+        value for name, value in SECTIONS.items() if "." not in name
+    }
 
 
 @pytest.mark.parametrize("section", SECTIONS)
@@ -74,10 +79,11 @@ def test_base_shows_every_parameter(section):
 @pytest.mark.parametrize(
     ("section", "function", "names"),
     [
-        ("trainer", PerturbationDataModule, {"batch_size", "num_workers", "preload_to_device"}),
+        ("trainer", PerturbationDataModule, {"batch_size", "num_workers", "preload_to_device", "train_on_controls"}),
         ("prediction", PerturbationDataModule, {"controls": "prediction_controls"}),
         ("evaluation", evaluate, {"metrics", "missing"}),
         ("queries", predict_queries, {"output"}),
+        ("embedding", pca_embeddings, {"n_components", "seed"}),
     ],
 )
 def test_sections_have_the_defaults_of_functions_that_take_no_settings(section, function, names):

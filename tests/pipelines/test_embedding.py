@@ -138,3 +138,55 @@ def test_no_checkpoint(run):
     with pytest.raises(PerturbenchError, match=r"data/01_raw/scGPT_human' lacks vocab\.json, args\.json, best_model"):
         run(*DATA, **{**TINY, "embedding": {"kind": "scgpt"}})
     assert not list(run.root.glob("data/04_feature/**/*.h5ad"))
+
+
+#: As a user types them: --params=embedding.kind:pca,embedding.n_components:4,data.embedding_key:X_pca
+PCA_RUN = {
+    **TINY,
+    "embedding": {"kind": "pca", "n_components": 4},
+    "data": {**TINY["data"], "embedding_key": "X_pca"},
+    "model": "latent_additive",
+    "hparams": {"use_embeddings": True, "encoder_width": 8, "latent_dim": 4},
+}
+
+
+def test_principal_components_of_training_cells_reach_the_batches(run):
+    run(*DATA, **PCA_RUN)
+    prepared = load(run, "prepared")
+    train = run.catalog(**PCA_RUN).load("split")["split"].to_numpy() == "train"
+    expected = PCA(4).fit(prepared.X[train].toarray()).transform(prepared.X.toarray())
+    found = prepared.obsm["X_pca"]
+    np.testing.assert_allclose(found, expected * np.sign((found * expected).sum(axis=0)), atol=1e-3)
+    batch = next(iter(make_batches(run, **PCA_RUN).train_dataloader()))
+    assert np.array_equal(batch.embeddings, prepared[batch.ids].obsm["X_pca"])
+    assert not list(run.root.glob("data/04_feature/**/*.h5ad"))
+
+
+def test_a_model_trains_on_principal_components_from_the_command_line(kedro):
+    simulation = TINY["data"]["source"]["simulation"]
+    typed = [
+        "task:simulated",
+        *(f"data.source.simulation.{name}:{value}" for name, value in simulation.items()),
+        "splitter.max_heldout_fraction_per_covariate:0.5",
+        "embedding.kind:pca,embedding.n_components:4,data.embedding_key:X_pca",
+        "model:latent_additive,hparams.use_embeddings:true,hparams.encoder_width:8,hparams.latent_dim:4",
+    ]
+    kedro("run", "--env=test", f"--params={','.join(typed)}")
+    checkpoint = torch.load(kedro.root / "data/06_models/simulated/latent_additive/seed0.ckpt", weights_only=True)
+    encoder = next(value for name, value in checkpoint["state_dict"].items() if value.shape[-1] == 4)
+    assert encoder.shape == (8, 4)
+    assert (kedro.root / "data/08_reporting/simulated/leaderboard.csv").is_file()
+
+
+def test_components_of_another_split_are_refused(run):
+    run(*DATA, **PCA_RUN)
+    other = {**PCA_RUN, "splitter": {**TINY["splitter"], "seed": 1}}
+    run("splitting", **other)
+    with pytest.raises(PerturbenchError, match="an embedding fitted, on the training cells of another split"):
+        run("modeling", **other)
+
+
+def test_a_key_of_ones_own(run):
+    named = {**PCA_RUN, "embedding": {**PCA_RUN["embedding"], "key": "mine"}}
+    run(*DATA, **{**named, "data": {**TINY["data"], "embedding_key": "mine"}})
+    assert load(run, "prepared").obsm["mine"].shape == (600, 4)

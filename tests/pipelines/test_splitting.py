@@ -35,6 +35,19 @@ def test_a_split_from_a_file(screen, tmp_path):
         assign_split(screen, DATA, SplitterConfig(method="csv", path="none.csv"), "mine")
 
 
+def test_a_split_from_a_column(screen):
+    split, *_ = assign_split(screen, DATA, SplitterConfig(method="transfer"), "mine")
+    screen.obs["part"] = split["split"]
+    again, *_ = assign_split(screen, DATA, SplitterConfig(method="column", column="part"), "mine")
+    assert again["split"].equals(split["split"])
+
+
+@pytest.mark.parametrize(("method", "place"), [("csv", "path"), ("column", "column")])
+def test_a_method_that_reads_a_split_needs_its_place(method, place):
+    with pytest.raises(PerturbenchError, match=f"splitter.method is '{method}', but splitter.{place} is not set"):
+        SplitterConfig(method=method)
+
+
 def test_a_split_that_leaves_a_part_empty_is_refused(screen):
     one_state = screen[screen.obs["cell_type"] == "state1"]
     with pytest.raises(PerturbenchError, match="holds nothing out"):
@@ -72,7 +85,9 @@ def split_of(load_config):
     """Return a function that splits a screen with the states of a task's data set: labels with obs, and the summary."""
 
     def split(task):
-        parameters = load_config(task=task)["parameters"]
+        # The published splits are files; what the tasks draw is tested here.
+        kind = {} if task.startswith("papalexi") else {"kind": "raw"}
+        parameters = load_config(task=task, data={"source": kind})["parameters"]
         data, splitter = DataConfig(**parameters["data"]), SplitterConfig(**parameters["splitter"])
         n_perturbations, covariates = SCREENS[data.dataset]
         assert data.covariate_keys == tuple(covariates)

@@ -1,5 +1,6 @@
 """Fitting: repeatable, resumed, stopped early, on several processes."""
 
+import logging
 import signal
 
 import numpy as np
@@ -11,6 +12,7 @@ from tests.training.interrupted import Stop, interrupt, run
 
 from perturbench.errors import PerturbenchError
 from perturbench.models import CPA, LatentAdditive
+from perturbench.models.plateau import PlateauSettings
 from perturbench.training.checkpoints import load_model
 from perturbench.training.fitting import fit
 from perturbench.training.prediction import predict
@@ -69,6 +71,16 @@ def test_loss_that_is_never_finite_is_refused(module):
 
 def test_gradients_can_be_clipped_in_mixed_precision(module):
     train("latent", module, max_epochs=1, gradient_clip_val=0.1, precision="bf16-mixed")
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["latent", "cpa", "ridge"])
+def test_a_precision_for_gpus_is_full_precision_on_a_cpu(module, caplog, name):
+    caplog.set_level(logging.INFO)
+    half = train(name, module, precision="16-mixed")
+    assert [record.levelname for record in caplog.records if "16-mixed" in record.message] == ["INFO"]
+    for key, value in train(name, module, precision="32-true")["state_dict"].items():
+        assert torch.equal(half["state_dict"][key], value)
 
 
 @pytest.mark.parametrize("options", [{"preload_to_device": True}, {"num_workers": 2}], ids=str)
@@ -177,6 +189,44 @@ def test_keyboard_interrupt_can_be_resumed(module, tmp_path):
         signal.signal(signal.SIGINT, handler)
 
 
+class Flat(LatentAdditive):
+    """A model whose loss never changes."""
+
+    def loss(self, batch):
+        return self.predict(batch).sum() * 0 + 1
+
+
+class Rates(Callback):
+    """Records the learning rate of each epoch."""
+
+    def __init__(self):
+        self.rates = []
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+
+@pytest.mark.parametrize("itself", [True, False], ids=["steps itself", "stepped by Lightning"])
+@pytest.mark.parametrize(
+    ("plateau", "expected"),
+    [
+        ({}, [1.0] * 12),
+        ({"patience": 0}, [1.0, 1.0, *(0.2**power for power in range(1, 11))]),
+        ({"patience": 0, "factor": 0.5, "frequency": 5}, [1.0] * 10 + [0.5] * 2),
+        ({"patience": 1, "factor": 0.5, "frequency": 3}, [1.0] * 9 + [0.5] * 3),
+    ],
+    ids=str,
+)
+def test_the_learning_rate_falls_on_a_plateau(module, plateau, expected, itself):
+    rates = Rates()
+    model = Flat(module.context, n_layers=1, encoder_width=4, latent_dim=2, lr=1.0)
+    options = {"max_epochs": 12, "accelerator": "cpu", "lr_scheduler": PlateauSettings(**plateau)}
+    if itself:
+        model.step_by_itself()
+    fit(model, module, callbacks=[rates], **options)
+    assert rates.rates == pytest.approx(expected, abs=1e-7)
+
+
 @pytest.mark.usefixtures("save_every_epoch")
 def test_a_lower_learning_rate_survives_a_resumption(module, tmp_path, monkeypatch):
     """The epochs without improvement are counted before the state is saved, so a resumption gives the same weights."""
@@ -187,13 +237,6 @@ def test_a_lower_learning_rate_survives_a_resumption(module, tmp_path, monkeypat
             super().__init__(optimizer, factor=0.1, patience=0, threshold=0.9)
 
     monkeypatch.setattr(base, "ReduceLROnPlateau", Impatient)
-
-    class Rates(Callback):
-        def __init__(self):
-            self.rates = []
-
-        def on_train_epoch_start(self, trainer, pl_module):
-            self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
 
     def train_with(cls, folder, *callbacks):
         options = {"max_epochs": 6, "accelerator": "cpu", "resume_dir": folder, "callbacks": callbacks}

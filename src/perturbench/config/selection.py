@@ -26,6 +26,8 @@ SECTIONS = (
 #: Parameters that come from the chosen model, and that an environment or --params may override.
 MODEL_PARAMETERS = ("hparams", "search_space")
 HYPERPARAMETERS = ("defaults", "published", "tuned")
+#: Sections that published hyperparameters may bring along.
+PUBLISHED_SECTIONS = ("trainer",)
 #: Mappings of named entries; a run selects one entry of each.
 _ENTRIES = ("tasks", "models", "published")
 _TASK_KEYS = {"extends", "title", *SECTIONS}
@@ -50,7 +52,9 @@ def select_parameters(base: DictConfig, env: DictConfig, runtime: DictConfig) ->
 
     Returns
     -------
-    Unresolved sections, and ``model_target``, ``hparams`` and ``search_space`` of the chosen model.
+    Unresolved sections, and ``model_target``, ``hparams`` and ``search_space`` of the chosen model. Later layers
+    override earlier ones: base, the task, what belongs to the published form of the data, the model, what was published
+    with its hyperparameters, the environment, ``--params``.
 
     Raises
     ------
@@ -64,17 +68,35 @@ def select_parameters(base: DictConfig, env: DictConfig, runtime: DictConfig) ->
     chosen = _top_level(base, env, runtime)
     task = _with_parent("task", chosen.task, _entries("tasks", base, env), _TASK_KEYS)
     model = _with_parent("model", chosen.model, _entries("models", base, env), _MODEL_KEYS)
+    require_choice("value of 'hyperparameters'", chosen.hyperparameters, HYPERPARAMETERS)
+    layers = [base, task, model, env, runtime]
+    chosen["data"] = _merge_section("data", layers)
+    published: Any = {}
+    if chosen.hyperparameters == "published":
+        published = _published_entry(chosen, _entries("published", base, env).get(chosen.model) or {})
+    layers = [base, task, _published_form(chosen.data), model, published, env, runtime]
     for section in SECTIONS:
-        layers = [layer[section] for layer in (base, task, model, env, runtime) if section in layer]
-        chosen[section] = OmegaConf.merge(*layers)
+        chosen[section] = _merge_section(section, layers)
     chosen["title"] = task.get("title", chosen.task)
     chosen["model_target"] = model.target
     space = OmegaConf.merge(*(layer.get("search_space") or {} for layer in (model, env, runtime)))
     chosen["search_space"] = {name: entry for name, entry in space.items() if entry is not None}
-    published = _entries("published", base, env).get(chosen.model) or {}
+    published = {name: value for name, value in published.items() if name not in PUBLISHED_SECTIONS}
     overrides = [layer.get("hparams") or {} for layer in (env, runtime)]
     chosen["hparams"] = _hyperparameters(chosen, model.get("defaults") or {}, published, overrides)
     return chosen
+
+
+def _merge_section(section: str, layers: list[Any]) -> DictConfig:
+    return OmegaConf.merge(*(layer[section] for layer in layers if section in layer))
+
+
+def _published_form(data: DictConfig) -> dict[str, Any]:
+    """Return the sections that belong to the published form of the data that is read: the split that goes with it."""
+    if data.source.get("path") is not None:
+        return {}
+    form = (data.source.get("published") or {}).get(data.source.get("kind")) or {}
+    return {"splitter": form["splitter"]} if "splitter" in form else {}
 
 
 def _top_level(base: DictConfig, env: DictConfig, runtime: DictConfig) -> DictConfig:
@@ -110,11 +132,8 @@ def _with_parent(kind: str, name: str, entries: DictConfig, allowed: set[str], c
 
 def _hyperparameters(chosen: DictConfig, defaults: Any, published: Any, overrides: list[Any]) -> DictConfig:
     """Return a model's defaults, overridden by published or tuned values, and then by the environment and --params."""
-    require_choice("value of 'hyperparameters'", chosen.hyperparameters, HYPERPARAMETERS)
-    layers = [defaults]
-    if chosen.hyperparameters == "published":
-        layers.append(_published_values(chosen, published))
-    elif chosen.hyperparameters == "tuned":
+    layers = [defaults, published]
+    if chosen.hyperparameters == "tuned":
         layers.append(_tuned_values(chosen))
     merged = OmegaConf.merge(*layers, *overrides)
     if unknown := sorted(set(merged) - set(defaults)):
@@ -126,8 +145,8 @@ def _hyperparameters(chosen: DictConfig, defaults: Any, published: Any, override
     return merged
 
 
-def _published_values(chosen: DictConfig, published: Any) -> Any:
-    """Return the published values for the task or, if there are none, for its data set."""
+def _published_entry(chosen: DictConfig, published: Any) -> Any:
+    """Return what was published for the task or, if that is nothing, for its data set."""
     name = next((name for name in (chosen.task, chosen.data.dataset) if name in published), None)
     if name is None:
         raise NotPublishedError(

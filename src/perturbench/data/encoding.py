@@ -77,7 +77,7 @@ def require_embedding(adata: ad.AnnData, key: str | None) -> None:
     if key is not None and key not in adata.obsm:
         raise PerturbenchError(
             f"embedding '{key}' is not in obsm; obsm has: {listing(adata.obsm)}. Set embedding_key to one of them, "
-            "or compute an embedding with embedding.kind:scgpt."
+            "or compute an embedding with embedding.kind:scgpt or embedding.kind:pca."
         )
 
 

@@ -183,7 +183,7 @@ class TaskOfGrid:
         data = self._data_sections["data"]
         settings |= {"data": data_settings(data), "data source": data.source}
         settings |= {"embedding": embedding} if embedding.kind else {}
-        return Stamp.make(self.name, settings=settings, code=data_code(embeds=bool(embedding.kind)))
+        return Stamp.make(self.name, settings=settings, code=data_code(embedding.kind))
 
     def _files(self) -> list[Path] | None:
         """Return the files of the task's data and of its source; ``None`` if one of them is missing."""
@@ -194,7 +194,7 @@ class TaskOfGrid:
         files = [Path(json.loads(manifest.read_text())["path"])]
         files += [self.path(name) for name in ("curated", "split", "prepared")]
         files += [Path(splitter.path or "")] if splitter.method == "csv" else []
-        files += [Path(embedding.checkpoint)] if embedding.kind else []
+        files += [Path(embedding.checkpoint)] if embedding.kind == "scgpt" else []
         return files if all(path.exists() for path in files) else None
 
 

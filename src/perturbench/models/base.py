@@ -24,6 +24,7 @@ from perturbench.data.loading.pair_sums import PairSums
 from perturbench.data.types import Example
 from perturbench.errors import PerturbenchError
 from perturbench.models.loss_terms import EpochMeans, named_terms, stack_terms
+from perturbench.models.plateau import PlateauSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -75,6 +76,8 @@ class PerturbationModel(L.LightningModule, ABC):
     closed_form = False
     #: Largest norm of the gradients of a model that steps its optimizers itself; for others, Lightning clips.
     gradient_clip_val: float | None = None
+    #: When and how far :meth:`adam` lowers the learning rate; a training sets it to ``trainer.lr_scheduler``.
+    plateau = PlateauSettings()
     #: Whether a training step can be captured once and replayed as a CUDA graph. It may depend on the batch, the
     #: weights and torch's random numbers, but not on the epoch, the number of the step or Python objects that change.
     #: Not inherited: a subclass that changes the loss has to say so again.
@@ -157,7 +160,7 @@ class PerturbationModel(L.LightningModule, ABC):
     # Optimizers
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Return Adam; its learning rate falls to a fifth after 15 epochs without a better ``val_loss``."""
+        """Return Adam; its learning rate falls when ``val_loss`` stops improving, as :attr:`plateau` says."""
         return self.adam(self.parameters())
 
     def adam(self, parameters: Iterable[torch.nn.Parameter]) -> Any:
@@ -165,7 +168,9 @@ class PerturbationModel(L.LightningModule, ABC):
         # The fused implementation is the fastest, but Lightning refuses to clip its gradients in mixed precision.
         clips = self.gradient_clip_val or getattr(self._trainer, "gradient_clip_val", None)
         optimizer = torch.optim.Adam(parameters, lr=self.lr, weight_decay=self.wd, fused=not clips)
-        scheduler: dict[str, Any] = {"scheduler": ReduceLROnPlateau(optimizer, factor=0.2, patience=15)}
+        scheduler: dict[str, Any] = {
+            "scheduler": ReduceLROnPlateau(optimizer, factor=self.plateau.factor, patience=self.plateau.patience)
+        }
         if self.automatic_optimization:  # Lightning requires a monitor if it takes the steps, and else warns about one
             scheduler["monitor"] = "val_loss"
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
@@ -241,6 +246,8 @@ class PerturbationModel(L.LightningModule, ABC):
         """
         self._log_losses()
         if self.trainer.state.fn != "fit" or self.trainer.sanity_checking:
+            return
+        if (self.current_epoch + 1) % self.plateau.frequency:
             return
         schedulers = self.lr_schedulers()
         for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:

@@ -31,6 +31,7 @@ def make_datamodule(
         batch_size=trainer.batch_size,
         num_workers=trainer.num_workers,
         preload_to_device=trainer.preload_to_device,
+        train_on_controls=trainer.train_on_controls,
         seed=seed,
         prediction_controls=prediction.controls,
         max_control_cells=prediction.max_control_cells,

@@ -69,14 +69,14 @@ def score_code(metrics: Iterable[Metric], source: Path | None = None) -> dict[st
     return {"metrics": fingerprint_code(metric_modules), "scoring": fingerprint_code(scoring)}
 
 
-def embedding_code() -> dict[str, str]:
-    """Return the fingerprint of the code that embeds cells."""
+def embedding_code(kind: str) -> dict[str, str]:
+    """Return the fingerprint of the code that embeds cells; ``kind`` is the name of the module that does it."""
     package = "perturbench.preprocessing.embeddings"
-    return {"embedding": fingerprint_code(modules_behind([f"{package}.scgpt"], [package]))}
+    return {"embedding": fingerprint_code(modules_behind([f"{package}.{kind}"], [package]))}
 
 
-def data_code(embeds: bool) -> dict[str, str]:
-    """Return the fingerprints of the code that makes the data of a task; if ``embeds``, also that of embeddings."""
+def data_code(embedding: str | None) -> dict[str, str]:
+    """Return the fingerprints of the code that makes the data of a task, with that of its kind of embedding, if any."""
     roots = {
         "curation": f"{_DATA}.curation.curate",
         "splitter": f"{_DATA}.splits",
@@ -84,7 +84,7 @@ def data_code(embeds: bool) -> dict[str, str]:
     }
     within = (_DATA, "perturbench.preprocessing")
     code = {name: fingerprint_code(modules_behind([root], within)) for name, root in roots.items()}
-    return code | (embedding_code() if embeds else {})
+    return code | (embedding_code(embedding) if embedding else {})
 
 
 def _fingerprints(modules: dict[str, Path], places: dict[str, str], rest: str) -> dict[str, str]:

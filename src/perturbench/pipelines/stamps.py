@@ -76,9 +76,11 @@ def data_settings(data: DataConfig) -> dict[str, Any]:
 def cell_embedding_stamp(
     curated: ad.AnnData, embedding: EmbeddingConfig, weights: Mapping[str, str], task: str
 ) -> Stamp:
-    """Return the stamp of a cell embedding; ``weights`` are the fingerprints of the network's files by name."""
+    """Return the stamp of scGPT's embedding; ``weights`` are the fingerprints of the network's files by name."""
     inputs = {"curated cells": fingerprint_adata(curated), "checkpoint": fingerprint_parameters(weights)}
-    return Stamp.make(task, inputs=inputs, settings={"embedding": embedding.result_fields()}, code=embedding_code())
+    return Stamp.make(
+        task, inputs=inputs, settings={"embedding": embedding.result_fields()}, code=embedding_code("scgpt")
+    )
 
 
 def training_stamp(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
+import anndata as ad
 import numpy as np
 import scipy.sparse as sp
 
@@ -31,30 +33,42 @@ def count_blocks(x: Any, genes: np.ndarray | None = None) -> Iterator[tuple[slic
         yield rows, counts if genes is None or genes.all() else counts[:, np.flatnonzero(genes)]
 
 
-def total_counts(counts: sp.csr_matrix) -> np.ndarray:
-    """Return the total count of each cell, ``(n_cells,)`` float32."""
-    # Summed in float64 and rounded once: sums in float32 would depend on the order of the genes.
-    return (counts @ np.ones(counts.shape[1])).astype(np.float32)
+def log_normalise(counts: sp.csr_matrix, target_sum: float, rest: np.ndarray | None = None) -> sp.csr_matrix:
+    """Log-normalise counts with scanpy's ``normalize_total`` and ``log1p``, block by block.
 
-
-def log_normalise(counts: sp.csr_matrix, totals: np.ndarray, target_sum: float) -> sp.csr_matrix:
-    """Log-normalise counts as scanpy's ``normalize_total`` and ``log1p`` do.
+    scanpy's functions need several times the memory of their matrix, and take the total of a cell over the genes that
+    they are given. Here the genes may be a selection: ``rest`` takes part as one more gene, and is then dropped.
 
     Parameters
     ----------
     counts
-        Raw counts, ``(n_cells, n_genes)``.
-    totals
-        Total count of each cell, ``(n_cells,)``. It may include genes that are not in ``counts``.
+        Raw counts, ``(n_cells, n_genes)`` CSR float32; not changed.
     target_sum
-        Total count of each cell after normalisation.
+        Total count of each cell after normalisation, over all genes.
+    rest
+        Counts of each cell in genes that are not in ``counts``, ``(n_cells,)``; by default, there are none.
 
     Returns
     -------
-    CSR float32, ``(n_cells, n_genes)``.
+    ``(n_cells, n_genes)`` CSR float32, with values stored where ``counts`` has them.
     """
-    # One array, changed in place: a large data set has no room for intermediate results.
-    values = np.repeat(totals / np.float32(target_sum), np.diff(counts.indptr))
-    np.divide(counts.data, values, out=values)
-    np.log1p(values, out=values)
+    values = np.empty_like(counts.data)
+    for rows in row_slices(counts.shape[0], _ROWS):
+        block = counts[rows]
+        if rest is not None:
+            block = sp.hstack([block, sp.csr_matrix(rest[rows, None], dtype=np.float32)], format="csr")
+        normalised = _normalise_block(block, target_sum)
+        values[counts.indptr[rows.start] : counts.indptr[rows.stop]] = normalised[:, : counts.shape[1]].data
     return sp.csr_matrix((values, counts.indices.copy(), counts.indptr.copy()), counts.shape)
+
+
+def _normalise_block(counts: sp.csr_matrix, target_sum: float) -> sp.csr_matrix:
+    import scanpy as sc
+
+    block = ad.AnnData(counts)
+    with warnings.catch_warnings():
+        # They stay 0 here; ``prepare`` refuses them and names them.
+        warnings.filterwarnings("ignore", message="Some cells have zero counts")
+        sc.pp.normalize_total(block, target_sum=target_sum)
+    sc.pp.log1p(block)
+    return block.X

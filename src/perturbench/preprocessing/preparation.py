@@ -13,7 +13,7 @@ from perturbench.data.groups import Groups, Keys
 from perturbench.data.sparse import stack_rows
 from perturbench.errors import PerturbenchError, listing, require_choice
 from perturbench.preprocessing.gene_selection import DifferentiallyExpressed, HighlyVariable
-from perturbench.preprocessing.normalisation import count_blocks, log_normalise, total_counts
+from perturbench.preprocessing.normalisation import count_blocks, log_normalise
 from perturbench.preprocessing.settings import PreprocessingSettings
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ def _add_blocks(
         if variable is not None:
             variable.add(counts, rows)
         if differing is not None:
-            differing.add(log_normalise(counts, total_counts(counts), target_sum), rows)
+            differing.add(log_normalise(counts, target_sum), rows)
 
 
 def _matrices(
@@ -188,21 +188,24 @@ def _matrices(
 
     Cells are normalised by their total count over all expressed genes, not only over the selected ones.
     """
-    totals = np.zeros(adata.n_obs, dtype=np.float32)
+    columns = np.flatnonzero(selected)
+    totals, rest = np.zeros((2, adata.n_obs), dtype=np.float32)
 
     def blocks() -> Iterator[sp.csr_matrix]:
         for rows, counts in count_blocks(adata.X, expressed):
-            totals[rows] = total_counts(counts)
-            yield counts if selected.all() else counts[:, np.flatnonzero(selected)]
+            block = counts if selected.all() else counts[:, columns]
+            totals[rows] = counts.sum(axis=1).A1
+            rest[rows] = totals[rows] - block.sum(axis=1).A1
+            yield block
 
-    counts = stack_rows(blocks(), int(selected.sum()))
+    counts = stack_rows(blocks(), len(columns))
     if (totals == 0).any():
         names = adata.obs_names[totals == 0]
         raise PerturbenchError(
             f"{len(names)} of {adata.n_obs} cells have no counts in genes that at least min_cells cells express: "
             f"{listing(names)}; drop these cells from the source."
         )
-    return counts, log_normalise(counts, totals, target_sum)
+    return counts, log_normalise(counts, target_sum, rest)
 
 
 def _annotation(adata: ad.AnnData, genes: np.ndarray) -> ad.AnnData:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lightning as L
-import torch
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.plugins.io import AsyncCheckpointIO
 
@@ -26,7 +25,13 @@ from perturbench.training.checkpoints import read_checkpoint
 from perturbench.training.saving import CheckpointWriter, SaveLatest
 from perturbench.training.settings import TrainingSettings
 from perturbench.training.steps import prepare_steps
-from perturbench.training.trainer import explain_device_errors, fast_arithmetic, quiet_lightning
+from perturbench.training.trainer import (
+    explain_device_errors,
+    fast_arithmetic,
+    is_cuda,
+    quiet_lightning,
+    training_precision,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,8 +89,10 @@ def fit(
         once per device.
     """
     settings = TrainingSettings.override(settings, changes)
-    model.gradient_clip_val = settings.gradient_clip_val
-    if settings.compile is True or (settings.compile == "auto" and _is_cuda(settings.accelerator)):
+    precision = training_precision(settings.precision, settings.accelerator)
+    settings = settings.model_copy(update={"precision": precision})
+    model.gradient_clip_val, model.plateau = settings.gradient_clip_val, settings.lr_scheduler
+    if settings.compile is True or (settings.compile == "auto" and is_cuda(settings.accelerator)):
         model.step_by_itself()
     model.training_record["training_pairs"] = [[*state, name] for state, name in datamodule.pairs("train")]
     with nullcontext(resume_dir) if resume_dir else tempfile.TemporaryDirectory() as folder:
@@ -159,10 +166,6 @@ def _closed_form_trainer(settings: TrainingSettings, callbacks: Sequence[Callbac
         num_sanity_val_steps=0,
         log_every_n_steps=1,
     )
-
-
-def _is_cuda(accelerator: str) -> bool:
-    return accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
 
 
 def _strategy(strategy: str, devices: int | str) -> str:

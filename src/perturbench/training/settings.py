@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from perturbench.models.plateau import PlateauSettings
 from perturbench.parameters import Parameters
 
 
@@ -18,8 +19,13 @@ class TrainingSettings(Parameters):
         Largest and smallest number of epochs.
     patience
         Training stops after this many epochs without a lower ``val_loss``.
-    accelerator, devices, precision, gradient_clip_val
+    lr_scheduler
+        When and how far the learning rate falls if ``val_loss`` does not improve.
+    accelerator, devices, gradient_clip_val
         As in ``lightning.Trainer``.
+    precision
+        Numeric precision, as in ``lightning.Trainer``. ``auto`` is ``bf16-mixed`` on a CUDA device and ``32-true``
+        elsewhere. ``16-mixed`` needs a CUDA device; elsewhere it is ``32-true``.
     strategy
         How several devices share the training, as in ``lightning.Trainer``. Each device gets different batches of the
         same size. ``auto`` is ``ddp_spawn`` for several devices. A model with weights that some batches do not train
@@ -33,10 +39,11 @@ class TrainingSettings(Parameters):
     max_epochs: int = Field(default=500, ge=1)
     min_epochs: int = Field(default=5, ge=1)
     patience: int = Field(default=50, ge=1)
+    lr_scheduler: PlateauSettings = PlateauSettings()
     accelerator: str = "auto"
     devices: int | str = 1
     strategy: str = "auto"
-    precision: str = "32-true"
+    precision: str = "auto"
     gradient_clip_val: float | None = Field(default=None, gt=0)
     compile: Literal["auto"] | bool = "auto"
     log_every_n_epochs: int = Field(default=10, ge=1)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from lightning.pytorch.callbacks import Callback
 
+logger = logging.getLogger(__name__)
 #: Loggers of Lightning's hints. The second one exists once the standalone package was imported, as MLflow does.
 _HINTS = tuple(f"{package}.utilities.rank_zero" for package in ("lightning.pytorch", "pytorch_lightning"))
 #: Warnings of Lightning about what is intended here: resumed folders, no optimizer, batches made in this process.
@@ -42,6 +43,25 @@ def explain_device_errors(accelerator: str) -> Iterator[None]:
         raise PerturbenchError(
             f"accelerator '{accelerator}' cannot be used on this machine: {error} Set trainer.accelerator to cpu."
         ) from error
+
+
+def is_cuda(accelerator: str) -> bool:
+    """Return whether an accelerator is a CUDA device on this machine."""
+    return accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+
+
+def training_precision(precision: str, accelerator: str) -> str:
+    """Return the numeric precision that a training uses on this machine, see :class:`TrainingSettings`.
+
+    float16 is made for GPUs: a CPU computes it slowly and Lightning refuses it there. The published settings ask for
+    it, and a training with them has to work on a CPU too.
+    """
+    if precision == "auto":
+        return "bf16-mixed" if is_cuda(accelerator) else "32-true"
+    if precision == "16-mixed" and not is_cuda(accelerator):
+        logger.info("precision 16-mixed needs a CUDA device; this training uses 32-true")
+        return "32-true"
+    return precision
 
 
 @contextmanager

@@ -35,6 +35,20 @@ def test_loaders_have_the_cells_of_their_parts(make, screen, split):
         assert list(screen.obs_names[module.rows[part]]) == list(split.index[split == part])
 
 
+def test_control_cells_are_examples_only_if_asked_for(make, screen, split):
+    is_control = (screen.obs["condition"] == "control").to_numpy()
+    module = make(train_on_controls=False, batch_size=64)
+    for part, loader in (("train", module.train_dataloader()), ("val", module.val_dataloader())):
+        in_part = (split == part).to_numpy()
+        assert sorted(ids_of(loader)) == sorted(screen.obs_names[in_part & ~is_control])
+        controls = {row.tobytes() for row in screen[in_part & is_control].X.toarray()}
+        matched = [row.tobytes() for batch in loader for row in batch.controls.numpy()]
+        assert matched
+        assert set(matched) <= controls
+    assert module.context == make().context
+    assert len(module.counterfactuals("test")) == len(make().counterfactuals("test"))
+
+
 def test_batches_have_the_requested_size(make, split):
     sizes = [len(batch.ids) for batch in make(batch_size=64).train_dataloader()]
     assert sizes[:-1] == [64] * (len(sizes) - 1)

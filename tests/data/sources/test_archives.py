@@ -33,6 +33,13 @@ def test_tar_that_is_damaged_empty_or_hostile_leaves_nothing(tmp_path, content):
     assert not (tmp_path / "in/x").exists()
 
 
+def test_a_tar_made_on_macos(tmp_path):
+    content = {"splits/full.csv": b"c0,train", "splits/._full.csv": b"attributes", "._splits": b"attributes"}
+    (tmp_path / "x.tar.gz").write_bytes(tar(**content))
+    unpack(tmp_path / "x.tar.gz", tmp_path / "x")
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.csv")] == ["x/full.csv"]
+
+
 def test_names_after_unpacking():
     names = ["a.h5ad.gz", "a.tar.gz", "a.tgz", "a.tar", "a.h5ad", "b.RDS.gz"]
     assert [unpacked_name(name) for name in names] == ["a.h5ad", "a", "a", "a", "a.h5ad", "b.RDS"]

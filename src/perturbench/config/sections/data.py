@@ -28,13 +28,15 @@ class RemoteFileConfig(Parameters):
 class PublishedConfig(Parameters):
     """One published form of a data set: its files by name, and ``read``, the name of the h5ad file to read.
 
-    If ``read`` is not one of the files, ``conversion`` tells the user how to make it from them.
+    If ``read`` is not one of the files, ``conversion`` tells the user how to make it from them. ``splitter`` has the
+    parameters of the split that was published with the form; they override those of the task.
     """
 
     files: dict[Annotated[str, Field(pattern=r"^[^/\\.][^/\\]*$")], RemoteFileConfig] = Field(min_length=1)
     read: str
     conversion: str | None = None
     licence: str | None = None
+    splitter: dict[str, Any] = Field(default={})
 
     @property
     def remote_files(self) -> tuple[RemoteFile, ...]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from perturbench.data.queries import SUFFIXES
 from perturbench.data.splits.methods import METHODS
 from perturbench.data.splits.rules import SplitRules
-from perturbench.errors import require_choice
+from perturbench.errors import PerturbenchError, require_choice
 from perturbench.parameters import Parameters
 from perturbench.preprocessing.embeddings.settings import EmbeddingSettings
 from perturbench.preprocessing.settings import PreprocessingSettings
@@ -24,23 +24,41 @@ class PreprocessingConfig(PreprocessingSettings):
 
 
 class EmbeddingConfig(EmbeddingSettings):
-    """Settings of the cell embeddings that preprocessing adds to ``obsm[key]``; none if ``kind`` is ``None``."""
+    """Which embedding of the cells preprocessing adds to ``obsm``, if any, and its settings."""
 
-    kind: Literal["scgpt"] | None = None
-    key: str = Field(default="X_scgpt", pattern=r"^[\w.-]+$")
+    kind: Literal["scgpt", "pca"] | None = None
+    key: str | None = Field(default=None, pattern=r"^[\w.-]+$")
     checkpoint: str
+    n_components: int = Field(default=50, ge=1)
+
+    @property
+    def obsm_key(self) -> str:
+        """The key of ``obsm`` that the embedding is stored under."""
+        return self.key or f"X_{self.kind}"
 
     def result_fields(self) -> dict[str, Any]:
         """Return the parameters that the embedding depends on; the checkpoint's files have their own fingerprints."""
-        return self.model_dump(exclude={"key", "checkpoint", "batch_size", "device"})
+        if self.kind == "pca":
+            return self.model_dump(include={"kind", "n_components", "seed"})
+        return self.model_dump(exclude={"key", "checkpoint", "batch_size", "device", "n_components"})
 
 
 class SplitterConfig(SplitRules):
-    """Method, seed and rules of the split; ``path`` is the file that the method ``csv`` reads."""
+    """Method, seed and rules of the split; the methods ``csv`` and ``column`` read it from ``path`` or ``column``."""
 
     method: str
     seed: int = Field(default=42, ge=0)
     path: str | None = None
+    column: str | None = None
+
+    @model_validator(mode="after")
+    def _known_place(self) -> SplitterConfig:
+        place = {"csv": "path", "column": "column"}.get(self.method)
+        if place and not getattr(self, place):
+            raise PerturbenchError(
+                f"splitter.method is '{self.method}', but splitter.{place} is not set; it says where the split is."
+            )
+        return self
 
     @field_validator("method")
     @classmethod
@@ -55,6 +73,7 @@ class TrainerConfig(TrainingSettings):
     batch_size: int = Field(default=256, ge=1)
     num_workers: int = Field(default=0, ge=0)
     preload_to_device: Literal["auto"] | bool = "auto"
+    train_on_controls: bool = True
 
     def result_fields(self) -> dict[str, Any]:
         """Return the parameters that the trained model depends on."""

@@ -47,6 +47,9 @@ class PerturbationDataModule(L.LightningDataModule):
     preload_to_device
         Whether to copy the whole expression matrix, dense, to the training device and to gather batches there, without
         worker processes. ``auto`` does so on a CUDA device if the matrix takes at most half of its free memory.
+    train_on_controls
+        Whether control cells are training and validation examples too. Every example is matched with a control cell
+        either way.
     seed
         Seed of the order of cells and of the matched controls.
     prediction_controls
@@ -73,6 +76,7 @@ class PerturbationDataModule(L.LightningDataModule):
         batch_size: int = 256,
         num_workers: int = 0,
         preload_to_device: PreloadToDevice = "auto",
+        train_on_controls: bool = True,
         seed: int = 0,
         prediction_controls: Controls = "all",
         max_control_cells: int | None = None,
@@ -83,6 +87,7 @@ class PerturbationDataModule(L.LightningDataModule):
         self.adata, self.keys = adata, keys
         self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
         self.preload_to_device, self._pin_memory = preload_to_device, False
+        self.train_on_controls = train_on_controls
         self.prediction_controls, self.max_control_cells = prediction_controls, max_control_cells
         self._labels = align_split(split, adata.obs_names)
         self.rows = {part: np.flatnonzero(self._labels == part) for part in PARTS}
@@ -131,9 +136,11 @@ class PerturbationDataModule(L.LightningDataModule):
         return evaluation_rows(self._labels, self.groups, part, self.prediction_controls)
 
     def observed(self, part: Part) -> SingleCellPerturbationWithControls:
-        """Return the observed cells of a part, with matched controls."""
+        """Return the observed cells of a part, with matched controls of the same part."""
+        rows = self.rows[part]
+        examples = rows if self.train_on_controls else rows[~self.groups.is_control[rows]]
         return SingleCellPerturbationWithControls(
-            self.cells, self.groups, self.rows[part], self.context, unknown="ignore"
+            self.cells, self.groups, examples, self.context, unknown="ignore", control_rows=rows
         )
 
     def counterfactuals(self, part: Part = "test") -> CounterfactualWithReference:
@@ -150,7 +157,7 @@ class PerturbationDataModule(L.LightningDataModule):
         )
 
     def train_dataloader(self) -> BatchLoader:
-        """Return shuffled batches of the training cells, control cells included."""
+        """Return shuffled batches of the training cells."""
         return self._loader(self.observed("train"), shuffle=True)
 
     def val_dataloader(self) -> BatchLoader:

@@ -180,6 +180,14 @@ class SingleCellPerturbation(Dataset):
 class SingleCellPerturbationWithControls(SingleCellPerturbation):
     """Observed cells, each with a random control cell of the same state (appendix A.2, listing 2).
 
+    Parameters
+    ----------
+    cells, groups, rows, context, unknown
+        See :class:`SingleCellPerturbation`.
+    control_rows
+        Cells whose control cells are matched, ``(n_rows,)``; by default ``rows``. A dataset without control cells of
+        its own needs it.
+
     Raises
     ------
     PerturbenchError
@@ -193,10 +201,11 @@ class SingleCellPerturbationWithControls(SingleCellPerturbation):
         rows: np.ndarray,
         context: Context,
         unknown: Unknown = "error",
+        control_rows: np.ndarray | None = None,
     ) -> None:
         super().__init__(cells, groups, rows, context, unknown)
         require_control_value(groups.keys)
-        self._pool = ControlPool(groups, rows)
+        self._pool = ControlPool(groups, rows if control_rows is None else control_rows)
         self._pool.require_controls(groups.state_codes[rows])
 
     def indices(self, positions: np.ndarray, seed: int) -> CellIndices:

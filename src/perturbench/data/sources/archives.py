@@ -44,7 +44,8 @@ def unpack(archive: Path, target: Path) -> None:
 
 def _untar(archive: Path, folder: Path) -> None:
     with tarfile.open(archive) as tar:
-        files = [member for member in tar.getmembers() if member.isfile()]
+        # macOS adds a "._" file with its own attributes for every file.
+        files = [member for member in tar.getmembers() if member.isfile() and "/._" not in f"/{member.name}"]
         if not files:
             raise tarfile.ReadError("it holds no files")
         shared = os.path.commonpath([str(PurePosixPath(member.name).parent) for member in files])

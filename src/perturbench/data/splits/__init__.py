@@ -2,7 +2,7 @@
 
 from perturbench.data.labels import PARTS
 from perturbench.data.splits.checks import check_split, split_checks
-from perturbench.data.splits.custom import read_split
+from perturbench.data.splits.custom import read_split, split_of_column
 from perturbench.data.splits.drawing import split_cells
 from perturbench.data.splits.methods import METHODS
 from perturbench.data.splits.rules import SplitRules
@@ -17,5 +17,6 @@ __all__ = [
     "read_split",
     "split_cells",
     "split_checks",
+    "split_of_column",
     "split_summary",
 ]

@@ -152,7 +152,7 @@ HOLD_OUT: Mapping[str, Callable[[Selection, SplitRules, np.random.Generator], di
     "manual": _manual,
     "unseen": _unseen,
 }
-METHODS = (*HOLD_OUT, "csv")
+METHODS = (*HOLD_OUT, "csv", "column")
 
 
 def _val_and_test(heldout: list[Pair], rules: SplitRules, rng: np.random.Generator) -> dict[Pair, str]:

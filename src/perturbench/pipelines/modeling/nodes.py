@@ -70,10 +70,10 @@ def predict(
 
 
 def _require_genes_of_this_split(prepared: ad.AnnData, split: str, task: str) -> None:
-    """Refuse cells whose genes were selected on the training cells of a different split."""
+    """Refuse cells whose genes or embedding were fitted on the training cells of a different split."""
     stamp = Stamp.read(prepared.uns)
     if stamp is not None and stamp.inputs.get("split", split) != split:
         raise PerturbenchError(
-            "the genes were selected on the training cells of another split; prepare the cells again: "
+            "genes were selected, or an embedding fitted, on the training cells of another split; prepare them again: "
             f"kedro run --pipeline=preprocessing --params=task:{task}"
         )

@@ -1,4 +1,4 @@
-"""Cell embeddings from pretrained networks, which models can use in place of expression."""
+"""Cell embeddings from a pretrained network or by principal components, which models can use in place of expression."""
 
 import lazy_loader
 

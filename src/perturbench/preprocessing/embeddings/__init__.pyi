@@ -1,4 +1,5 @@
 from .checkpoint import ScGPTCheckpoint, checkpoint_files, read_checkpoint
+from .pca import pca_embeddings
 from .scgpt import scgpt_embeddings
 from .settings import EmbeddingSettings
 
@@ -6,6 +7,7 @@ __all__ = [
     "EmbeddingSettings",
     "ScGPTCheckpoint",
     "checkpoint_files",
+    "pca_embeddings",
     "read_checkpoint",
     "scgpt_embeddings",
 ]
