@@ -2,7 +2,7 @@
 
 Run ``python benchmarks/faithfulness.py`` (six minutes on one core), or name configurations:
 ``python benchmarks/faithfulness.py norman19_devel/cpa mcfaline23_devel/cpa``. Hyperparameters that follow as
-``name=value`` replace those of the configurations. The configurations, the splits and the published code's scores lie
+``name=value``, and ``train_on_controls=true``, replace those of the configurations. The configurations, the splits and the published code's scores lie
 in the shared folder ``oracle/training``; the cells are log-normalised by our preprocessing. As there, control cells are
 no training examples, the best epoch is that with the lowest validation loss, predictions start from the control cells
 of the evaluated part, and scores are of the validation and test pairs together.
@@ -90,6 +90,7 @@ def scores(data: str, one: dict, seed: int, changes: dict, max_epochs: int | Non
     """Train one configuration with one seed, and return its mean scores over the validation and test pairs."""
     prepared, split = cells(data)
     hparams = as_published(one) | changes
+    train_on_controls = hparams.pop("train_on_controls", False)
     embedding = "X_pca" if hparams.get("use_embeddings") else None
     datamodule = PerturbationDataModule(
         prepared,
@@ -97,6 +98,7 @@ def scores(data: str, one: dict, seed: int, changes: dict, max_epochs: int | Non
         KEYS,
         batch_size=256,
         seed=seed,
+        train_on_controls=train_on_controls,
         prediction_controls="part",
         max_control_cells=1000,
         embedding_key=embedding,

@@ -41,9 +41,12 @@ def used(entry, parameters):
         "data_overrides.embedding_key": data["embedding_key"],
         "data_overrides.splitter.max_heldout_fraction_per_covariate": splitter["max_heldout_fraction_per_covariate"],
         "data_overrides.splitter.split_path": "${paths.data_dir}/" + "/".join(Path(splitter["path"] or "").parts[-2:]),
-        "model.lr_scheduler_freq": trainer["lr_scheduler"]["frequency"],
+        "model.lr_scheduler_freq": (trainer["lr_scheduler"] or {}).get("frequency"),
     }
-    expected |= {f"model.{name}": value for name, value in parameters["hparams"].items()}
+    hparams = parameters["hparams"]
+    if hparams.get("restart_adv_steps"):  # the published code warms up one epoch longer than its n_warmup_epochs
+        hparams["n_warmup_epochs"] -= 1
+    expected |= {f"model.{name}": value for name, value in hparams.items() if name != "hidden_dim_cond"}
     expected |= {
         f"model.{theirs}": not parameters["hparams"][ours]
         for theirs, ours in NEGATED.items()

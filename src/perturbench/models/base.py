@@ -77,7 +77,8 @@ class PerturbationModel(L.LightningModule, ABC):
     #: Largest norm of the gradients of a model that steps its optimizers itself; for others, Lightning clips.
     gradient_clip_val: float | None = None
     #: When and how far :meth:`adam` lowers the learning rate; a training sets it to ``trainer.lr_scheduler``.
-    plateau = PlateauSettings()
+    #: With ``None`` it never falls.
+    plateau: PlateauSettings | None = PlateauSettings()
     #: Whether a training step can be captured once and replayed as a CUDA graph. It may depend on the batch, the
     #: weights and torch's random numbers, but not on the epoch, the number of the step or Python objects that change.
     #: Not inherited: a subclass that changes the loss has to say so again.
@@ -168,6 +169,8 @@ class PerturbationModel(L.LightningModule, ABC):
         # The fused implementation is the fastest, but Lightning refuses to clip its gradients in mixed precision.
         clips = self.gradient_clip_val or getattr(self._trainer, "gradient_clip_val", None)
         optimizer = torch.optim.Adam(parameters, lr=self.lr, weight_decay=self.wd, fused=not clips)
+        if self.plateau is None:
+            return {"optimizer": optimizer}
         scheduler: dict[str, Any] = {
             "scheduler": ReduceLROnPlateau(optimizer, factor=self.plateau.factor, patience=self.plateau.patience)
         }
@@ -247,7 +250,7 @@ class PerturbationModel(L.LightningModule, ABC):
         self._log_losses()
         if self.trainer.state.fn != "fit" or self.trainer.sanity_checking:
             return
-        if (self.current_epoch + 1) % self.plateau.frequency:
+        if self.plateau is None or (self.current_epoch + 1) % self.plateau.frequency:
             return
         schedulers = self.lr_schedulers()
         for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:

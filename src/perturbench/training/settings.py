@@ -20,7 +20,7 @@ class TrainingSettings(Parameters):
     patience
         Training stops after this many epochs without a lower ``val_loss``.
     lr_scheduler
-        When and how far the learning rate falls if ``val_loss`` does not improve.
+        When and how far the learning rate falls if ``val_loss`` does not improve; ``None`` if it never falls.
     accelerator, devices, gradient_clip_val
         As in ``lightning.Trainer``.
     precision
@@ -39,7 +39,7 @@ class TrainingSettings(Parameters):
     max_epochs: int = Field(default=500, ge=1)
     min_epochs: int = Field(default=5, ge=1)
     patience: int = Field(default=50, ge=1)
-    lr_scheduler: PlateauSettings = PlateauSettings()
+    lr_scheduler: PlateauSettings | None = PlateauSettings()
     accelerator: str = "auto"
     devices: int | str = 1
     strategy: str = "auto"
