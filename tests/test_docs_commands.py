@@ -32,7 +32,7 @@ from perturbench.data.groups import Keys
 from perturbench.data.sources.simulation import simulate
 from perturbench.grid import command as grid_command
 from perturbench.grid import processes
-from perturbench.grid.benchmark import Benchmark
+from perturbench.grid.warm import WarmProcess
 from perturbench.preprocessing.preparation import prepare
 
 SMALL = {
