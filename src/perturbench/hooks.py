@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from kedro.framework.hooks import hook_impl
 
 from perturbench.errors import PerturbenchError
+from perturbench.startup import finish_imports
 
 if TYPE_CHECKING:
     from kedro.io import DataCatalog
@@ -52,6 +53,29 @@ class InputHooks:
                 raise PerturbenchError(
                     f"'{name}' does not exist yet: {_path_of(catalog[name])}. {_how_to_make(name, maker, catalog)}"
                 )
+
+
+class ImportHooks:
+    """Import the libraries of a command's nodes at its start, see :mod:`perturbench.startup`.
+
+    Parameters
+    ----------
+    tracking
+        Whether trainings are tracked in MLflow.
+    """
+
+    def __init__(self, tracking: bool) -> None:
+        self._tracking = tracking
+
+    @hook_impl(trylast=True)
+    def before_pipeline_run(self, pipeline: Pipeline) -> None:
+        """Import the libraries after the other hooks have checked the inputs, and before data is loaded."""
+        outputs, modules = pipeline.all_outputs(), []
+        if outputs & {*_TRAINED, "predictions", "counterfactuals"}:
+            modules = ["perturbench.training.fitting", "perturbench.training.prediction"]
+        if outputs & _TRAINED and self._tracking:
+            modules += ["mlflow", "lightning.pytorch.loggers"]
+        finish_imports(modules)
 
 
 class SummaryHooks:

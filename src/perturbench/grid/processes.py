@@ -11,7 +11,6 @@ import contextlib
 import os
 import re
 import shlex
-import signal
 import subprocess
 import sys
 import threading
@@ -21,6 +20,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
+
+from perturbench.grid.warm import end_this_process
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
@@ -117,14 +118,7 @@ def end_with_parent() -> None:
 def _watch(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(1)
-    end_this_process()
-
-
-def end_this_process() -> None:
-    """End this process: ask it to stop and, if it goes on, kill it."""
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(_PATIENCE)  # after SIGTERM, Lightning stops training after the current batch, but continues a prediction
-    os.kill(os.getpid(), signal.SIGKILL)
+    end_this_process(_PATIENCE)
 
 
 def run_local(

@@ -20,6 +20,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
@@ -41,6 +42,8 @@ _TRACKING_LIBRARIES = ("mlflow.store.tracking.sqlalchemy_store", "lightning.pyto
 #: torch asks the driver's list for the number of GPUs. Otherwise it would start CUDA, which does not survive a fork.
 _NO_CUDA = "PYTORCH_NVML_BASED_CUDA_CHECK"
 _NUMBER = struct.Struct("i")
+_PATIENCE = 10.0
+_LONGEST_REQUEST = 1 << 17
 
 
 class Fork:
@@ -172,9 +175,6 @@ class WarmProcess:
         return Fork(ours)
 
 
-_LONGEST_REQUEST = 1 << 17
-
-
 def _import_libraries() -> None:
     """Import the libraries of the runs. One that cannot be imported is left to the runs, whose logs then name it."""
     os.environ[_NO_CUDA] = "1"
@@ -240,11 +240,16 @@ def _run(request: dict[str, Any], connection: socket.socket) -> None:
 
 def _end_with_grid(connection: socket.socket) -> None:
     """End this run when the grid's side of the connection is closed, for example because the grid was killed."""
-    from perturbench.grid.processes import end_this_process
-
     with contextlib.suppress(OSError):
         connection.recv(1)
-    end_this_process()
+    end_this_process(_PATIENCE)
+
+
+def end_this_process(patience: float) -> None:
+    """End this process: ask it to stop and, if it goes on for so many seconds, kill it."""
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(patience)  # after SIGTERM, Lightning stops training after the current batch, but continues a prediction
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 if __name__ == "__main__":
