@@ -3,7 +3,7 @@
 import os
 
 from perturbench.config.loader import LayeredConfigLoader
-from perturbench.hooks import ImportHooks, InputHooks, ProjectHooks, SummaryHooks, TrackingHooks
+from perturbench.hooks import ImportHooks, InputHooks, ProjectHooks, ReadOnceHooks, SummaryHooks, TrackingHooks
 
 CONFIG_LOADER_CLASS = LayeredConfigLoader
 CONFIG_LOADER_ARGS = {
@@ -18,6 +18,7 @@ HOOKS = (
     ProjectHooks(),
     InputHooks(),
     ImportHooks(TRACKING),
+    ReadOnceHooks(),
     SummaryHooks(),
     *((TrackingHooks(),) if TRACKING else ()),
 )

@@ -50,6 +50,18 @@ def test_matrices_without_zeros_are_not_compressed(tmp_path, x, compression):
         assert (h5["X/data"] if sp.issparse(x) else h5["X"]).compression == compression
 
 
+def test_cells_that_several_nodes_need_are_read_once(tmp_path):
+    dataset = AnnDataDataset(filepath=str(tmp_path / "x.h5ad"))
+    dataset.save(cells())
+    assert dataset.load() is not dataset.load()
+    dataset.keep_loaded(True)
+    assert dataset.load() is dataset.load()
+    dataset.save(cells(5))
+    assert dataset.load().n_obs == 5
+    dataset.keep_loaded(False)
+    assert dataset.load() is not dataset.load()
+
+
 def test_anndata_versions(tmp_path):
     dataset = AnnDataDataset(filepath=str(tmp_path / "x.h5ad"), version=Version(None, None))
     dataset.save(cells())

@@ -33,8 +33,35 @@ class AnnDataDataset(LocalFileDataset):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if self._load_args.get("backed") and self._protocol != "file":
+        self._keeps = False
+        self._kept: ad.AnnData | None = None
+        if self.backed and self._protocol != "file":
             raise DatasetError(f"backed mode needs a local file, got protocol '{self._protocol}'")
+
+    @property
+    def backed(self) -> bool:
+        """Whether loading leaves the matrix on disk."""
+        return bool(self._load_args.get("backed"))
+
+    def keep_loaded(self, keep: bool) -> None:
+        """Keep what is loaded and return the same object again, until a save or until ``keep_loaded(False)``.
+
+        For a run whose nodes read the same cells one after another; none of them may change the cells.
+        """
+        self._keeps, self._kept = keep, None
+
+    def load(self) -> ad.AnnData:
+        """Read the file, unless its content is kept."""
+        if self._kept is not None:
+            return self._kept
+        loaded = super().load()
+        self._kept = loaded if self._keeps else None
+        return loaded
+
+    def save(self, data: ad.AnnData) -> None:
+        """Write the file."""
+        self._kept = None
+        super().save(data)
 
     def _read(self, path: str) -> ad.AnnData:
         import anndata as ad
