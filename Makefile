@@ -16,7 +16,7 @@ $(READY): pyproject.toml requirements.lock
 	touch $(READY)
 
 demo: $(READY) ## the whole chain on the embedded real data, with several models
-	$(BIN)/kedro benchmark --tasks=demo --models=$(MODELS)
+	$(BIN)/kedro benchmark --tasks=demo --models=$(MODELS) --jobs=2
 	@echo
 	@echo "report:     data/08_reporting/demo/report.html (opens offline)"
 	@echo "kedro-viz:  make viz"

@@ -30,8 +30,9 @@ from perturbench.cli import run as run_command
 from perturbench.cli.main import main as perturbench
 from perturbench.data.groups import Keys
 from perturbench.data.sources.simulation import simulate
+from perturbench.grid import command as grid_command
 from perturbench.grid import processes
-from perturbench.grid.benchmark import Benchmark
+from perturbench.grid.warm import WarmProcess
 from perturbench.preprocessing.preparation import prepare
 
 SMALL = {
@@ -122,7 +123,7 @@ def cells_run_here(monkeypatch):
     """Run the cells of a grid one after another in this process: a process of its own takes seconds to import."""
     one = Lock()
 
-    def execute(job, stop=None):
+    def execute(job, stop=None, warm=None):
         start = time.monotonic()
         job.log.parent.mkdir(parents=True, exist_ok=True)
         with one, job.log.open("w") as log, contextlib.redirect_stdout(log):
@@ -130,7 +131,8 @@ def cells_run_here(monkeypatch):
         return processes.Outcome(0, time.monotonic() - start)
 
     monkeypatch.setattr(processes, "execute", execute)
-    monkeypatch.setattr(Benchmark.__init__, "__defaults__", (execute,))
+    monkeypatch.setattr(grid_command, "execute", execute)
+    monkeypatch.setattr(WarmProcess, "start", lambda self: None)
 
 
 def call(line):

@@ -11,7 +11,7 @@ SOURCE = Path(__file__).parents[1] / "src/perturbench"
 #: Every room from the ground up. A room may import from the rooms above it in this list; rooms of one line are
 #: neighbours that know nothing of each other. A file belongs to the longest name that it starts with.
 ROOMS = (
-    ("errors", "files", "provenance/code", "provenance/fingerprints"),
+    ("errors", "files", "startup", "provenance/code", "provenance/fingerprints"),
     ("provenance/stamp",),
     ("provenance",),
     ("parameters",),

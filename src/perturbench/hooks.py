@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from kedro.framework.hooks import hook_impl
 
 from perturbench.errors import PerturbenchError
+from perturbench.startup import finish_imports
 
 if TYPE_CHECKING:
     from kedro.io import DataCatalog
     from kedro.pipeline import Pipeline
     from kedro.pipeline.node import Node
 
+    from perturbench.datasets import AnnDataDataset
     from perturbench.pipelines.tracking import RunTracker
 
 
@@ -52,6 +55,61 @@ class InputHooks:
                 raise PerturbenchError(
                     f"'{name}' does not exist yet: {_path_of(catalog[name])}. {_how_to_make(name, maker, catalog)}"
                 )
+
+
+class ImportHooks:
+    """Import the libraries of a command's nodes at its start, see :mod:`perturbench.startup`.
+
+    Parameters
+    ----------
+    tracking
+        Whether trainings are tracked in MLflow.
+    """
+
+    def __init__(self, tracking: bool) -> None:
+        self._tracking = tracking
+
+    @hook_impl(trylast=True)
+    def before_pipeline_run(self, pipeline: Pipeline) -> None:
+        """Import the libraries after the other hooks have checked the inputs, and before data is loaded."""
+        outputs, modules = pipeline.all_outputs(), []
+        if outputs & {*_TRAINED, "predictions", "counterfactuals"}:
+            modules = ["perturbench.training.fitting", "perturbench.training.prediction"]
+        if outputs & _TRAINED and self._tracking:
+            modules += ["mlflow", "lightning.pytorch.loggers"]
+        finish_imports(modules)
+
+
+class ReadOnceHooks:
+    """Read cells that several nodes of a run need once, not once per node."""
+
+    _kept: tuple[AnnDataDataset, ...] = ()
+
+    @hook_impl
+    def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
+        """Let the datasets that several nodes load keep their cells; those on disk are read in blocks anyway."""
+        from perturbench.datasets import AnnDataDataset
+
+        uses = Counter(name for node in pipeline.nodes for name in node.inputs)
+        found = (catalog[name] for name, n_uses in uses.items() if n_uses > 1 and not name.startswith("param"))
+        self._kept = tuple(one for one in found if isinstance(one, AnnDataDataset) and not one.backed)
+        for dataset in self._kept:
+            dataset.keep_loaded(True)
+
+    @hook_impl
+    def after_pipeline_run(self) -> None:
+        """Free the cells."""
+        self._free()
+
+    @hook_impl
+    def on_pipeline_error(self) -> None:
+        """Free the cells."""
+        self._free()
+
+    def _free(self) -> None:
+        for dataset in self._kept:
+            dataset.keep_loaded(False)
+        self._kept = ()
 
 
 class SummaryHooks:

@@ -3,7 +3,7 @@
 import os
 
 from perturbench.config.loader import LayeredConfigLoader
-from perturbench.hooks import InputHooks, ProjectHooks, SummaryHooks, TrackingHooks
+from perturbench.hooks import ImportHooks, InputHooks, ProjectHooks, ReadOnceHooks, SummaryHooks, TrackingHooks
 
 CONFIG_LOADER_CLASS = LayeredConfigLoader
 CONFIG_LOADER_ARGS = {
@@ -14,6 +14,13 @@ CONFIG_LOADER_ARGS = {
 
 # PERTURBENCH_TRACKING=off runs without an MLflow store, for tests and for many machines at the same time.
 TRACKING = os.environ.get("PERTURBENCH_TRACKING", "on") != "off"
-HOOKS = (ProjectHooks(), InputHooks(), SummaryHooks(), *((TrackingHooks(),) if TRACKING else ()))
+HOOKS = (
+    ProjectHooks(),
+    InputHooks(),
+    ImportHooks(TRACKING),
+    ReadOnceHooks(),
+    SummaryHooks(),
+    *((TrackingHooks(),) if TRACKING else ()),
+)
 # The project tracks its runs itself. The plugin, if it is installed, would record each of them a second time.
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro-mlflow", "kedro_mlflow")

@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import anndata as ad
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse as sp
 import torch
 from kedro.io import DataCatalog, Version
 from kedro.io.core import DatasetError
@@ -35,6 +37,29 @@ def test_anndata_round_trip_and_preview(tmp_path):
     assert loaded.shape == (20, 3)
     assert dataset.preview(2)["columns"] == ["index", "condition"]
     assert len(dataset.preview(2)["data"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("x", "compression"),
+    [(np.full((9, 4), 0.5, "float32"), None), (np.eye(9, dtype="float32"), "gzip"), (sp.eye(9, format="csr"), "gzip")],
+    ids=["dense", "mostly zero", "sparse"],
+)
+def test_matrices_without_zeros_are_not_compressed(tmp_path, x, compression):
+    AnnDataDataset(filepath=str(tmp_path / "x.h5ad")).save(ad.AnnData(x))
+    with h5py.File(tmp_path / "x.h5ad") as h5:
+        assert (h5["X/data"] if sp.issparse(x) else h5["X"]).compression == compression
+
+
+def test_cells_that_several_nodes_need_are_read_once(tmp_path):
+    dataset = AnnDataDataset(filepath=str(tmp_path / "x.h5ad"))
+    dataset.save(cells())
+    assert dataset.load() is not dataset.load()
+    dataset.keep_loaded(True)
+    assert dataset.load() is dataset.load()
+    dataset.save(cells(5))
+    assert dataset.load().n_obs == 5
+    dataset.keep_loaded(False)
+    assert dataset.load() is not dataset.load()
 
 
 def test_anndata_versions(tmp_path):

@@ -305,7 +305,7 @@ def test_runs_are_spread_over_the_gpus(tmp_path, monkeypatch):
     assert gpu_slots(3) == [{"CUDA_VISIBLE_DEVICES": "2"}, {"CUDA_VISIBLE_DEVICES": "5"}, {"CUDA_VISIBLE_DEVICES": "2"}]
     seen, barrier = [], threading.Barrier(2)
 
-    def record(job, stop):
+    def record(job, stop, warm):
         barrier.wait(20)
         seen.append((job.name, job.variables["CUDA_VISIBLE_DEVICES"]))
         return Outcome(0, 0.0)

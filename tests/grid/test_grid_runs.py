@@ -118,7 +118,7 @@ def test_a_killed_grid_goes_on_and_what_changed_runs_again(grid):
 def test_runs_end_with_a_grid_that_is_killed_alone(grid):
     process = grid.start()
     grid.wait_for(process, "control-seed0")
-    runs = psutil.Process(process.pid).children()
+    runs = psutil.Process(process.pid).children(recursive=True)
     process.kill()
     process.wait()
     assert runs

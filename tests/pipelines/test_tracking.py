@@ -84,6 +84,15 @@ def test_only_new_scores_are_tracked(tracked, project_copy):
     assert failed.data.params["data.embedding_key"] == "X_none"
 
 
+def test_two_runs_may_create_the_store_at_once(store, tmp_path):
+    code = (
+        "from perturbench.pipelines.tracking import RunTracker, TrackingConfig\n"
+        f"RunTracker(TrackingConfig(**{store.model_dump()!r}), {{}}).start()"
+    )
+    started = [subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path) for _ in range(3)]
+    assert [process.wait() for process in started] == [0, 0, 0]
+
+
 def test_a_mistake_in_the_settings_is_told_before_anything_runs(kedro, monkeypatch):
     monkeypatch.setenv("PERTURBENCH_TRACKING", "on")
     (kedro.root / "conf/local/mlflow.yml").write_text("experimnet: mine\n")

@@ -11,6 +11,7 @@ from kedro.framework.cli.utils import env_option, split_string
 
 from perturbench.errors import PerturbenchError
 from perturbench.grid.processes import end_with_parent
+from perturbench.startup import paused_collector
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +29,7 @@ def _adapt(command: click.Command) -> click.Command:
     for option in command.params:
         if option.name == "params":
             option.callback = _accept_colons(option.callback)
-    command.callback = _plain_errors(command.callback)
+    command.callback = paused_collector()(_plain_errors(command.callback))
     return command
 
 

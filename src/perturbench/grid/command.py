@@ -14,15 +14,17 @@ import click
 from perturbench.errors import PerturbenchError
 from perturbench.grid.benchmark import Benchmark, commands, plan
 from perturbench.grid.on_ray import run_on_ray
-from perturbench.grid.processes import gpu_slots, run_local
+from perturbench.grid.processes import LOG_VARIABLES, execute, gpu_slots, run_local
 from perturbench.grid.progress import Progress
 from perturbench.grid.suites import choose
 from perturbench.grid.task import Params, TaskOfGrid, load_suites
+from perturbench.grid.warm import WarmProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from perturbench.grid.benchmark import RunJobs
+    from perturbench.grid.processes import Job, Outcome
 
 _GRID_PARAMETERS = ("task", "model", "seed")
 
@@ -60,20 +62,29 @@ def run_benchmark(
     if reserved := [name for name in _GRID_PARAMETERS if name in nested]:
         raise PerturbenchError(f"--params sets {', '.join(reserved)}; use --tasks, --models and --seeds instead.")
     given = Params(tuple(item for item in grid.params.split(",") if item), nested)
-    of_grid = {name: TaskOfGrid(root, name, given, env, _variables(jobs)) for name in dict.fromkeys(grid.tasks)}
+    variables = _variables(jobs)
+    of_grid = {name: TaskOfGrid(root, name, given, env, variables) for name in dict.fromkeys(grid.tasks)}
     runs, left_out = plan(grid, of_grid)
     if dry_run:
         click.echo("\n".join(commands(runs, of_grid)))
         return
     for line in left_out:
         click.echo(line)
-    run_jobs: RunJobs = partial(run_local, slots=gpu_slots(jobs))
-    if address:
-        run_jobs = partial(run_on_ray, address=address, gpus=gpus_per_run)
-    with Progress(runs) as progress:
-        benchmark = Benchmark(runs, of_grid, run_jobs, progress)
+    with Progress(runs) as progress, WarmProcess(root, LOG_VARIABLES | variables) as warm:
+        run_jobs: RunJobs = partial(run_local, slots=gpu_slots(jobs), warm=warm)
+        run_alone: Callable[[Job], Outcome] = partial(_run_alone, warm=warm)
+        if address:
+            run_jobs, run_alone = partial(run_on_ray, address=address, gpus=gpus_per_run), execute
+        benchmark = Benchmark(runs, of_grid, run_jobs, progress, run_alone)
         _until_interrupted(benchmark)
     _show(benchmark, of_grid)
+
+
+def _run_alone(job: Job, warm: WarmProcess) -> Outcome:
+    """Run the job that makes the data or the report of a task."""
+    if not job.fork:
+        warm.start()  # it imports the libraries of the runs that follow while the data is made
+    return execute(job, warm=warm)
 
 
 def _project_folder() -> Path:

@@ -1,7 +1,8 @@
 """Run processes, one after another or several at a time, each with its own log file.
 
 ``concurrent.futures`` and ``subprocess`` do the work. This module adds a log file per process, and ends the processes
-when the grid is stopped or killed, which neither of the two nor joblib does.
+when the grid is stopped or killed, which neither of the two nor joblib does. On this machine, most processes are forks
+of one that has imported the libraries, see :mod:`perturbench.grid.warm`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import contextlib
 import os
 import re
 import shlex
-import signal
 import subprocess
 import sys
 import threading
@@ -21,22 +21,42 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
+from perturbench.grid.warm import end_this_process
+
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
 
+    from perturbench.grid.warm import Fork, WarmProcess
+
 _PATIENCE = 10.0
 _PARENT = "PERTURBENCH_STARTED_BY"
+#: Wide enough that a message fits on one line: the last line of a log is then the whole message.
+LOG_VARIABLES = {"COLUMNS": "400"}
 
 
 @dataclass(frozen=True)
 class Job:
-    """A ``kedro`` command to run as a process: name, arguments, working folder, log file and environment variables."""
+    """A ``kedro`` command to run as a process.
+
+    Attributes
+    ----------
+    name
+        Name of the job in messages.
+    arguments, folder, variables
+        Arguments, working folder and environment variables of the command.
+    log
+        File for its output.
+    fork
+        Whether it is forked from the warm process if there is one. A job that needs few libraries starts sooner as a
+        new process than it could after the imports of the warm process.
+    """
 
     name: str
     arguments: tuple[str, ...]
     folder: Path
     log: Path
     variables: Mapping[str, str] = field(default_factory=dict)
+    fork: bool = True
 
     @property
     def command(self) -> str:
@@ -57,14 +77,29 @@ class Outcome:
     seconds: float
 
 
-def execute(job: Job, stop: threading.Event | None = None) -> Outcome:
-    """Run a job and wait until it ends; end it early if ``stop`` is set, or if this process is interrupted."""
+def execute(job: Job, stop: threading.Event | None = None, warm: WarmProcess | None = None) -> Outcome:
+    """Run a job and wait until it ends; end it early if ``stop`` is set, or if this process is interrupted.
+
+    The job is a fork of the process ``warm`` if it can be, and a new process otherwise.
+    """
     job.log.parent.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
-    # Wide enough that a message fits on one line: the last line of the log is then the whole message.
-    variables = {**os.environ, "COLUMNS": "400", **job.variables, _PARENT: str(os.getpid())}
+    forked = warm.fork(job.arguments, job.log, job.variables) if warm and job.fork else None
+    process = forked or _new_process(job)
+    try:
+        while process.poll() is None and not (stop and stop.is_set()):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(0.2)
+    finally:
+        _end(process)
+    assert process.returncode is not None
+    return Outcome(process.returncode, time.monotonic() - start)
+
+
+def _new_process(job: Job) -> subprocess.Popen[bytes]:
+    variables = {**os.environ, **LOG_VARIABLES, **job.variables, _PARENT: str(os.getpid())}
     with job.log.open("wb") as log:
-        process = subprocess.Popen(
+        return subprocess.Popen(
             [sys.executable, "-m", "kedro", *job.arguments],
             cwd=job.folder,
             env=variables,
@@ -72,13 +107,6 @@ def execute(job: Job, stop: threading.Event | None = None) -> Outcome:
             stdout=log,
             stderr=subprocess.STDOUT,
         )
-        try:
-            while process.poll() is None and not (stop and stop.is_set()):
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(0.2)
-        finally:
-            _end(process)
-    return Outcome(process.returncode, time.monotonic() - start)
 
 
 def end_with_parent() -> None:
@@ -90,17 +118,20 @@ def end_with_parent() -> None:
 def _watch(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(1)
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(_PATIENCE)  # after SIGTERM, Lightning stops training after the current batch, but continues a prediction
-    os.kill(os.getpid(), signal.SIGKILL)
+    end_this_process(_PATIENCE)
 
 
-def run_local(jobs: Sequence[Job], slots: Sequence[Mapping[str, str]] = ({},)) -> Generator[tuple[Job, Outcome]]:
+def run_local(
+    jobs: Sequence[Job], slots: Sequence[Mapping[str, str]] = ({},), warm: WarmProcess | None = None
+) -> Generator[tuple[Job, Outcome]]:
     """Run jobs on this machine, one per slot at a time; yield each when it has ended.
 
     A slot is the environment variables of the processes that run in it, see :func:`gpu_slots`. If the caller stops
-    early, for example at an interrupt, running processes are ended and no other is started.
+    early, for example at an interrupt, running processes are ended and no other is started. Jobs are forks of the
+    process ``warm`` if one is given.
     """
+    if jobs and warm:
+        warm.start()
     stop = threading.Event()
     free: SimpleQueue[Mapping[str, str]] = SimpleQueue()
     for slot in slots:
@@ -109,7 +140,7 @@ def run_local(jobs: Sequence[Job], slots: Sequence[Mapping[str, str]] = ({},)) -
     def execute_in_slot(job: Job) -> Outcome:
         slot = free.get()
         try:
-            return execute(replace(job, variables={**slot, **job.variables}), stop)
+            return execute(replace(job, variables={**slot, **job.variables}), stop, warm)
         finally:
             free.put(slot)
 
@@ -156,7 +187,7 @@ def last_error(lines: Sequence[str]) -> str:
 _ERROR = re.compile(r"(Error|[\w.]+(Error|Exception|Interrupt)): ")
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: subprocess.Popen[bytes] | Fork) -> None:
     if process.poll() is None:
         process.terminate()
         try:

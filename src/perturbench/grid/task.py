@@ -138,7 +138,7 @@ class TaskOfGrid:
 
     def data_job(self) -> Job:
         """Return the job that makes the task's data."""
-        return self._job("data", "ingestion,splitting,preprocessing", self._params.shared)
+        return replace(self._job("data", "ingestion,splitting,preprocessing", self._params.shared), fork=False)
 
     def run_job(self, run: Run, inputs: Mapping[str, str] | None) -> Job:
         """Return the job of a run: train and predict, or only predict if the checkpoint is up to date."""

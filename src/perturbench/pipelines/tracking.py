@@ -9,8 +9,10 @@ import contextlib
 import json
 import re
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock
 from pydantic import ConfigDict
 
 from perturbench.parameters import Parameters
@@ -151,10 +153,21 @@ def _experiment_id(config: TrackingConfig) -> str:
     import mlflow
 
     mlflow.set_tracking_uri(config.tracking_uri)
-    # Creation fails if the experiment exists, also if another process has just created it; the last line then finds it.
-    with contextlib.suppress(mlflow.MlflowException):
-        return mlflow.create_experiment(config.experiment, artifact_location=config.artifacts)
-    return mlflow.get_experiment_by_name(config.experiment).experiment_id
+    with _lock_of_store(config.tracking_uri):
+        # Fails if the experiment exists, also if another process has just created it; the last line then finds it.
+        with contextlib.suppress(mlflow.MlflowException):
+            return mlflow.create_experiment(config.experiment, artifact_location=config.artifacts)
+        return mlflow.get_experiment_by_name(config.experiment).experiment_id
+
+
+def _lock_of_store(tracking_uri: str) -> contextlib.AbstractContextManager[Any]:
+    """Return a lock for the creation of a SQLite store; MLflow fails if two processes create its tables at once."""
+    scheme = "sqlite:///"
+    if not tracking_uri.startswith(scheme):
+        return contextlib.nullcontext()
+    file = Path(tracking_uri.removeprefix(scheme))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(f"{file}.lock")
 
 
 def _active_run() -> Any:
