@@ -1,11 +1,11 @@
 """Our trainings beside those of the published code, on the same cells, split, hyperparameters and number of seeds.
 
-Run ``python benchmarks/faithfulness.py`` (six minutes on one core), or name configurations:
-``python benchmarks/faithfulness.py norman19_devel/cpa mcfaline23_devel/cpa``. Hyperparameters that follow as
-``name=value``, and ``train_on_controls=true``, replace those of the configurations. The configurations, the splits and the published code's scores lie
-in the shared folder ``oracle/training``; the cells are log-normalised by our preprocessing. As there, control cells are
-no training examples, the best epoch is that with the lowest validation loss, predictions start from the control cells
-of the evaluated part, and scores are of the validation and test pairs together.
+Run ``python benchmarks/faithfulness.py`` (six minutes on one core), or name configurations: ``python
+benchmarks/faithfulness.py norman19_devel/cpa mcfaline23_devel/cpa``. Hyperparameters that follow as ``name=value``,
+and ``train_on_controls=true``, replace those of the configurations. The configurations, the splits and the published
+code's scores lie in the shared folder ``oracle/training``; our preprocessing log-normalises the cells. As there,
+control cells are no training examples, the best epoch is that with the lowest validation loss, predictions start from
+the control cells of the evaluated part, and scores are of the validation and test pairs together.
 
 ``worse`` is how much worse ours is than the published code, in standard deviations over seeds (the root mean square of
 both standard deviations); below 0, ours is better.
@@ -120,29 +120,36 @@ def scores(data: str, one: dict, seed: int, changes: dict, max_epochs: int | Non
 
 
 def compare(name: str, changes: dict | None = None, max_epochs: int | None = None) -> pd.DataFrame:
-    """Return one row per metric of a configuration: ours and the published, and how much worse ours is."""
-    one = configurations()[name]
-    data = name.split("/")[0]
+    """Return one row per metric of a configuration: ours, the published, and how much worse ours is."""
+    one, data = configurations()[name], name.split("/")[0]
     [row] = [row for row in published().to_dict("records") if f"{row['data']}/{row['model']}" == name]
     runs = pd.DataFrame([scores(data, one, seed, changes or {}, max_epochs) for seed in range(row["seeds"])])
-    table = []
-    for metric in METRICS:
-        mean, sd = row[f"{metric}_mean"], row[f"{metric}_std"]
-        ours, ours_sd = runs[metric].mean(), runs[metric].std()
-        difference = (mean - ours) if metric in SIMILARITIES else (ours - mean)
-        spread = np.sqrt((ours_sd**2 + sd**2) / 2)
-        table.append([name, metric, ours, ours_sd, mean, sd, difference / spread if difference else 0.0])
-    columns = ["configuration", "metric", "ours", "sd", "published", "published sd", "worse"]
-    return pd.DataFrame(table, columns=columns)
+    table = pd.DataFrame({"ours": runs.mean().round(4), "sd": runs.std().round(4)})
+    table["published"] = [row[f"{metric}_mean"] for metric in METRICS]
+    table["published sd"] = [row[f"{metric}_std"] for metric in METRICS]
+    sign = np.array([-1 if metric in SIMILARITIES else 1 for metric in METRICS])
+    spread = np.sqrt((table["sd"] ** 2 + table["published sd"] ** 2) / 2)
+    # A difference of 0 is none, also where all seeds agree.
+    table["worse"] = (sign * (table["ours"] - table["published"]) / spread).fillna(0.0)
+    return table
+
+
+def line(name: str, table: pd.DataFrame) -> str:
+    """Return the scores of a configuration as one line: ours, the published, and how much worse ours is."""
+    cells = [
+        f"{row.ours:.3f}±{row.sd:.3f} {row.published:.3f}±{row._4:.3f} {row.worse:+5.1f}" for row in table.itertuples()
+    ]
+    return "  ".join([f"{name:<34}", *cells])
 
 
 def main(arguments: list[str]) -> None:
     changes = {key: yaml.safe_load(value) for key, _, value in (a.partition("=") for a in arguments if "=" in a)}
     names = [argument for argument in arguments if "=" not in argument] or list(configurations())
     torch.set_num_threads(1)
-    for i, name in enumerate(names):
-        table = compare(name, changes)
-        print(table.round(4).to_string(index=False, header=i == 0, col_space=9), flush=True)
+    print("  ".join(["configuration".ljust(34), *(metric.ljust(29) for metric in METRICS)]))
+    print("  ".join([" " * 34, *(["ours        published   worse"] * len(METRICS))]))
+    for name in names:
+        print(line(name, compare(name, changes)), flush=True)
 
 
 if __name__ == "__main__":
