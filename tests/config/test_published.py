@@ -83,6 +83,10 @@ def test_published_settings_of_the_trainer(load_config):
     trainer = load_config(**run)["parameters"]["trainer"]
     assert (trainer["max_epochs"], trainer["precision"]) == (500, "16-mixed")
     assert trainer["lr_scheduler"] == {"factor": 0.2, "patience": 15, "frequency": 5}
+    assert not trainer["train_on_controls"], "the published code matches control cells and does not train on them"
+    trainer = load_config(task="jiang24", model="cpa", hyperparameters="published")["parameters"]["trainer"]
+    assert trainer["train_on_controls"], "the published CPA needs no matched control cells"
+    assert trainer["lr_scheduler"] is None, "its learning rate never falls"
     assert load_config(**{**run, "hyperparameters": "defaults"})["parameters"]["trainer"]["precision"] == "auto"
 
 
