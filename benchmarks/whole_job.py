@@ -85,9 +85,9 @@ def torch_loop(epochs):
     rng = np.random.default_rng(0)
 
     def mlp(n_input, n_output):
-        layers = []
-        for width in (n_input, 128):
-            layers += [nn.Linear(width, 128), nn.LayerNorm(128, elementwise_affine=False), nn.ReLU(), nn.Dropout(0.1)]
+        layers = [nn.Linear(n_input, 128)]
+        for _ in range(2):
+            layers += [nn.Linear(128, 128), nn.LayerNorm(128, elementwise_affine=False), nn.ReLU(), nn.Dropout(0.1)]
         return nn.Sequential(*layers, nn.Linear(128, n_output))
 
     torch.manual_seed(0)

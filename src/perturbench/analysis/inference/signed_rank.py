@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.stats import rankdata, wilcoxon
 
 #: Largest number of non-zero differences for the exact test; with more, the null distribution is nearly normal.
 _MAX_EXACT = 50
@@ -21,6 +20,8 @@ def signed_rank_pvalue(difference: np.ndarray) -> float:
     difference
         Differences of paired values, ``(n,)``; zeros are left out.
     """
+    from scipy.stats import rankdata, wilcoxon  # takes 0.4 s, and most runs do not need it
+
     changed = difference[difference != 0]
     if len(changed) == 0:
         return 1.0
