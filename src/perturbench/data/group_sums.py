@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.sparse as sp
 
-from perturbench.data.sparse import row_slices
+from perturbench.data.sparse import row_slices, sum_repeated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -126,7 +126,7 @@ def blocks(x: Any, n_rows: int = _ROWS) -> Iterator[tuple[slice, Any]]:
         elif block.nnz > _MAX_SPARSE_DENSITY * block.shape[0] * block.shape[1]:
             yield rows, block.toarray()
         else:
-            yield rows, block.tocsr()
+            yield rows, sum_repeated(block)
 
 
 def group_means(adata: ad.AnnData, codes: np.ndarray, n_groups: int) -> np.ndarray:

@@ -24,6 +24,8 @@ class AnnDataDataset(LocalFileDataset):
     ``load_args`` go to ``anndata.read_h5ad`` (``backed: r`` leaves the matrix on disk, local files only), ``save_args``
     to ``AnnData.write_h5ad``. Files are compressed with gzip, but not dense matrices of nonzero values, such as the
     predictions of a neural network: compression would take 30 times as long as the write and save 10% of the space.
+    With ``from_outside``, a file is checked before it is read, because anybody may have put it there; see
+    :func:`perturbench.data.h5ad_checks.require_sound_h5ad`.
 
     Examples
     --------
@@ -31,8 +33,9 @@ class AnnDataDataset(LocalFileDataset):
     False
     """
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, *, from_outside: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self._from_outside = from_outside
         self._keeps = False
         self._kept: ad.AnnData | None = None
         if self.backed and self._protocol != "file":
@@ -66,6 +69,10 @@ class AnnDataDataset(LocalFileDataset):
     def _read(self, path: str) -> ad.AnnData:
         import anndata as ad
 
+        if self._from_outside:
+            from perturbench.data.h5ad_checks import require_sound_h5ad
+
+            require_sound_h5ad(path)
         return ad.read_h5ad(path, **self._load_args)
 
     def _write(self, data: ad.AnnData, path: str) -> None:

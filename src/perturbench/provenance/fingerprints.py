@@ -52,7 +52,9 @@ def fingerprint_adata(adata: ad.AnnData) -> str:
         block = adata.X[start : start + _ROWS]
         if sp.issparse(block):
             block = sp.csr_matrix(block)
-            block.sum_duplicates()
+            if not block.has_canonical_format:
+                block = block.copy()  # it may share its arrays with the cells
+                block.sum_duplicates()
             arrays = [block.indptr, block.indices, block.data]
         else:
             arrays = [np.ascontiguousarray(block)]

@@ -54,5 +54,5 @@ def test_folder_of_files(tmp_path):
 
 def test_file_that_is_not_h5ad(tmp_path):
     (tmp_path / "raw.h5ad").write_text("cell,gene\n")
-    with pytest.raises(PerturbenchError, match=r"raw\.h5ad' cannot be read as an h5ad file: "):
+    with pytest.raises(PerturbenchError, match=r"raw\.h5ad' cannot be read as h5ad: "):
         read_cells(tmp_path / "raw.h5ad")

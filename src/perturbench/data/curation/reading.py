@@ -19,7 +19,8 @@ from anndata.io import read_elem, sparse_dataset
 from anndata.utils import make_index_unique
 
 from perturbench.data.curation.steps import Annotation
-from perturbench.data.sparse import row_slices, stack_rows
+from perturbench.data.h5ad_checks import require_sound_h5ad
+from perturbench.data.sparse import row_slices, stack_rows, sum_repeated
 from perturbench.errors import PerturbenchError, listing
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Source(ExitStack):
     Raises
     ------
     PerturbenchError
-        If the file does not exist, is not an h5ad file, or the folder has no h5ad file.
+        If a file does not exist or is not a sound h5ad file, or the folder has no h5ad file.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -138,7 +139,7 @@ class Source(ExitStack):
                 block_rows = file_rows[(file_rows >= here.start) & (file_rows < here.stop)] - here.start
                 if len(block_rows):
                     block = sp.csr_matrix(reader[here], dtype=np.float32)[block_rows]
-                    yield block if all_genes else block[:, file_columns]
+                    yield sum_repeated(block if all_genes else block[:, file_columns])
             first += n_cells
 
     def _table(self, name: str, layer: str | None) -> pd.DataFrame:
@@ -153,8 +154,7 @@ class Source(ExitStack):
 
 
 def _open(path: Path) -> h5py.File:
-    if not path.is_file():
-        raise PerturbenchError(f"file '{path}' does not exist.")
+    require_sound_h5ad(path)
     try:
         file = h5py.File(path, "r")
     except OSError as error:

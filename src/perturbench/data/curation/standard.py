@@ -14,6 +14,7 @@ import scipy.sparse as sp
 
 from perturbench.data.curation.schema import check_curated, is_broken
 from perturbench.data.groups import Keys
+from perturbench.data.sparse import sum_repeated
 from perturbench.errors import PerturbenchError, listing
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def standardise(
     for key in keys.covariates:
         obs[key] = obs[key].astype("category").cat.remove_unused_categories()
     curated = ad.AnnData(
-        sp.csr_matrix(adata.X, dtype=np.float32),
+        sum_repeated(sp.csr_matrix(adata.X, dtype=np.float32)),
         obs=obs,
         var=adata.var.copy(),
         uns=dict(adata.uns),

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anndata as ad
+import scipy.sparse as sp
 
+from perturbench.data.h5ad_checks import require_regular_file, require_sound_h5ad
 from perturbench.data.sources.simulation import simulate
 from perturbench.errors import PerturbenchError, require_choice
 from perturbench.files import atomic_path
@@ -36,7 +38,7 @@ def obtain(kind: str, path: str | Path, simulation: Mapping[str, Any], how_to_ge
     Raises
     ------
     PerturbenchError
-        If the file does not exist.
+        If the file does not exist, or is a pipe or a device.
     """
     require_choice("data.source.kind", kind, ("file", "simulation"))
     path = Path(path).resolve()
@@ -44,23 +46,27 @@ def obtain(kind: str, path: str | Path, simulation: Mapping[str, Any], how_to_ge
         _simulate_to(path, simulation)
     elif not path.exists():
         raise PerturbenchError(f"raw file '{path}' does not exist. {how_to_get}")
+    for file in path.glob("*.h5ad") if path.is_dir() else [path]:
+        require_regular_file(file)
     return path
 
 
 def read_cells(path: str | Path) -> ad.AnnData:
-    """Read an h5ad file.
+    """Read an h5ad file that may come from outside the project; sum values of ``X`` that are stored for one entry.
 
     Raises
     ------
     PerturbenchError
-        If the file does not exist or is not an h5ad file.
+        If the file does not exist or is not a sound h5ad file.
     """
-    if not Path(path).is_file():
-        raise PerturbenchError(f"file '{path}' does not exist.")
+    require_sound_h5ad(path)
     try:
-        return ad.read_h5ad(path)
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise PerturbenchError(f"'{path}' cannot be read as an h5ad file: {error}.") from error
+        adata = ad.read_h5ad(path)
+    except (OSError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise PerturbenchError(f"'{path}' cannot be read as h5ad: {error}.") from error
+    if sp.issparse(adata.X):
+        adata.X.sum_duplicates()
+    return adata
 
 
 def _simulate_to(path: Path, arguments: Mapping[str, Any]) -> None:

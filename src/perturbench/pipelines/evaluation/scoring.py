@@ -226,6 +226,8 @@ def _load(load: Callable[[], ad.AnnData], name: str) -> ad.AnnData:
     try:
         adata = load()
     except (DatasetError, OSError) as error:
+        if isinstance(error.__cause__, PerturbenchError):
+            raise error.__cause__ from None
         raise PerturbenchError(f"'{name}' cannot be read as h5ad: {error}") from error
     try:
         empty = adata.X is None
