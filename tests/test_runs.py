@@ -8,8 +8,11 @@ import sys
 import time
 
 import anndata as ad
+import h5py
+import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse as sp
 import torch
 import yaml
 from pandas.testing import assert_frame_equal
@@ -223,6 +226,38 @@ def test_an_unreadable_prediction_does_not_stop_the_others(run):
     log = pd.read_csv(run.root / "data/08_reporting/simulated/evaluation_log.csv").set_index("prediction")
     assert log["status"].to_dict() == {"broken": "refused", "control/seed0": "up to date", "empty": "refused"}
     assert "cannot be read as h5ad" in log.loc["broken", "reason"]
+
+
+def test_predictions_that_link_to_the_truth_or_are_malformed_are_refused(run):
+    run(**TINY, model="control")
+    folder = run.root / "data/07_model_output/simulated"
+    for name in ("links", "wrong_index", "long"):
+        predicted = ad.read_h5ad(folder / "control/seed0.h5ad")
+        del predicted.uns["perturbench"]
+        predicted.X = sp.csr_matrix(predicted.X)
+        predicted.write_h5ad(folder / f"{name}.h5ad")
+    with h5py.File(folder / "links.h5ad", "a") as file:
+        del file["X"]
+        file["X"] = h5py.ExternalLink("../../03_primary/simulated/prepared.h5ad", "/X")
+    with h5py.File(folder / "wrong_index.h5ad", "a") as file:
+        file["X/indices"][3] = -1
+    with h5py.File(folder / "long.h5ad", "a") as file:
+        del file["X"]
+        ad.io.write_elem(file, "X", np.ones((predicted.n_obs + 5, predicted.n_vars), dtype=np.float32))
+    os.mkfifo(folder / "pipe.h5ad")
+    run("evaluation", **TINY)
+    log = pd.read_csv(run.root / "data/08_reporting/simulated/evaluation_log.csv").set_index("prediction")
+    assert log["status"].drop("control/seed0").eq("refused").all()
+    assert log.loc["control/seed0", "status"] == "up to date"
+    for name, message in [
+        ("links", "'/X' is a link to '/X' in the file '../../03_primary/simulated/prepared.h5ad'"),
+        ("wrong_index", "'/X' is malformed: it has the index -1"),
+        ("long", "'X' has shape"),
+        ("pipe", "is a pipe, not a regular file"),
+    ]:
+        assert message in log.loc[name, "reason"]
+        assert "\n" not in log.loc[name, "reason"]
+        assert "Failed while loading" not in log.loc[name, "reason"]
 
 
 def test_bad_values_are_told_before_anything_runs(run):

@@ -1,8 +1,10 @@
 """``perturbench evaluate``: for people with an h5ad and no project."""
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse as sp
 from click.testing import CliRunner
 
 from perturbench.analysis import evaluate
@@ -69,3 +71,47 @@ def test_mistakes_are_one_line(files, arguments, message):
     assert result.exit_code == 1
     assert message in result.output.replace("\n", " ")
     assert "Traceback" not in result.output
+
+
+def link_to_the_reference(path):
+    with h5py.File(path, "a") as file:
+        del file["X"]
+        file["X"] = h5py.ExternalLink("observed.h5ad", "/X")
+
+
+def wrong_index(path):
+    with h5py.File(path, "a") as file:
+        file["X/indices"][3] = 10_000
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"), [(link_to_the_reference, "in the file 'observed.h5ad'"), (wrong_index, "the index 10000")]
+)
+@pytest.mark.parametrize("side", ["mine", "reference"])
+def test_files_that_link_elsewhere_or_are_malformed_are_refused_in_one_line(files, damage, message, side):
+    folder, cells, predicted = files
+    predicted.X = sp.csr_matrix(predicted.X)
+    predicted.write_h5ad(folder / "mine.h5ad")
+    cells.write_h5ad(folder / "reference.h5ad")
+    damage(folder / f"{side}.h5ad")
+    result = call("--predictions", folder / "mine.h5ad", "--reference", folder / "reference.h5ad")
+    assert result.exit_code == 1
+    assert f"{side}.h5ad'" in result.output
+    assert message in result.output
+    assert len(result.output.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("side", ["mine", "observed"])
+def test_repeated_entries_are_summed(files, side):
+    folder, cells, predicted = files
+    paths = ["--predictions", folder / "mine.h5ad", "--reference", folder / "observed.h5ad", "--metrics", "all"]
+    assert call(*paths, "--output", folder / "once").exit_code == 0
+    adata = {"mine": predicted, "observed": cells}[side].copy()
+    x = sp.csr_matrix(adata.X)
+    halves = np.repeat(x.data / 2, 2), np.repeat(x.indices, 2), x.indptr * 2
+    adata.X = sp.csr_matrix(halves, x.shape)
+    assert not adata.X.has_canonical_format
+    adata.write_h5ad(folder / f"{side}.h5ad")
+    assert call(*paths, "--output", folder / "twice").exit_code == 0
+    once, twice = (pd.read_parquet(folder / name / "scores.parquet") for name in ("once", "twice"))
+    assert twice["value"].to_numpy() == pytest.approx(once["value"].to_numpy(), nan_ok=True)

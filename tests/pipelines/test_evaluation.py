@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse as sp
 
 from perturbench.analysis.score_table import model_and_seed
 from perturbench.config.sections import (
@@ -98,6 +99,32 @@ def test_what_no_check_foresees_refuses_only_its_prediction(task):
     scores, log, _, _ = evaluate_predictions({"good": lambda: truth, "odd": unreadable}, {}, *settings)
     assert list(scores) == ["good"]
     assert log.set_index("prediction").loc["odd", "reason"] == "it cannot be scored: TypeError: no such type"
+
+
+def repeated(cells):
+    """Return cells in which each value above 1 is stored as 1 and the rest."""
+    x = sp.csr_matrix(cells.X)
+    parts = np.where(x.data > 1, 1, x.data), np.maximum(x.data - 1, 0)
+    indices = np.repeat(x.indices, 2)
+    split = cells.copy()
+    split.X = sp.csr_matrix((np.stack(parts, 1).ravel(), indices, x.indptr * 2), x.shape)
+    assert not split.X.has_canonical_format
+    return split
+
+
+def test_repeated_entries_of_a_prediction_are_summed(task):
+    truth = task[-1]
+    noisy = truth.copy()
+    noisy.X = sp.csr_matrix(truth.X * 1.1)
+    twice = repeated(noisy)
+    n_stored = twice.X.nnz
+    settings = EvaluationConfig(metrics="all")
+    scores, *_ = evaluate(task, {"once": noisy, "twice": twice}, settings=settings)
+    assert scores["twice"]["value"].to_numpy() == pytest.approx(
+        scores["once"]["value"].to_numpy(), nan_ok=True, rel=1e-4, abs=1e-6
+    )
+    assert twice.X.nnz == n_stored, "the prediction itself is not changed"
+    assert len(twice.X.data) == n_stored
 
 
 def test_scores_that_cannot_be_read_are_computed_again(task):

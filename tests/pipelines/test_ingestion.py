@@ -1,9 +1,12 @@
 import gzip
 import json
+import os
 
 import anndata as ad
+import h5py
 import numpy as np
 import pytest
+import scipy.sparse as sp
 
 from perturbench.config.sections import DataConfig
 from perturbench.errors import PerturbenchError
@@ -172,3 +175,41 @@ def test_what_does_not_fit_the_data_is_refused(config, overrides, message):
     data = config(**overrides)
     with pytest.raises(PerturbenchError, match=message):
         curate(fetch(data, "mine"), data, "mine")
+
+
+def test_a_pipe_as_the_source_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "raw.h5ad")
+    for path in (tmp_path / "raw.h5ad", tmp_path):
+        with pytest.raises(PerturbenchError, match=r"raw\.h5ad' is a pipe, not a regular file"):
+            fetch(DataConfig(dataset="x", source={"path": str(path)}), "mine")
+
+
+def test_a_source_that_links_elsewhere_or_is_malformed_is_refused(config, tmp_path):
+    raw = fetch(config(), "mine")
+    with h5py.File(raw["path"], "a") as file:
+        file["X/indices"][3] = 10_000
+    with pytest.raises(PerturbenchError, match=r"raw\.h5ad': the sparse matrix '/X' is malformed: .* index 10000"):
+        curate(raw, config(), "mine")
+    with h5py.File(raw["path"], "a") as file:
+        del file["X"]
+        file["X"] = h5py.ExternalLink("other.h5ad", "/X")
+    with pytest.raises(PerturbenchError, match=r"raw\.h5ad': '/X' is a link to '/X' in the file 'other\.h5ad'"):
+        curate(raw, config(), "mine")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+def test_repeated_entries_of_a_source_are_summed(config, screen, tmp_path, dtype):
+    x = screen.X
+    np.minimum(x.data, 500, out=x.data)  # the halves fit into 8 bits, the sums do not
+    screen.write_h5ad(tmp_path / "raw.h5ad")
+    expected = curate(fetch(config(), "mine"), config(), "mine")
+    halves = np.stack([x.data // 2, x.data - x.data // 2], 1)
+    assert expected.X.max() > 255
+    split = halves.ravel().astype(dtype)
+    screen.X = sp.csr_matrix((split, np.repeat(x.indices, 2), x.indptr * 2), x.shape)
+    screen.write_h5ad(tmp_path / "raw.h5ad")
+    curated = curate(fetch(config(), "mine"), config(), "mine")
+    assert curated.X.has_canonical_format
+    curated.X.eliminate_zeros()
+    assert np.array_equal(curated.X.data, expected.X.data)
+    assert np.array_equal(curated.X.indices, expected.X.indices)

@@ -175,8 +175,7 @@ def _require_well_formed(matrix: h5py.Group) -> None:
         raise _malformed(matrix, f"indptr falls at {int((starts[1:] < starts[:-1]).argmax()) + 1}; it must never fall")
     chunk = indices.chunks[0] if indices.chunks else 1
     for rows in row_slices(len(indices), chunk * max(1, _BLOCK // chunk)):  # whole chunks, to unpack each only once
-        block = indices[rows]
-        low, high = int(block.min()), int(block.max())
+        low, high = _range(indices[rows])
         if low < 0 or high >= n_minor:
             found = low if low < 0 else high
             raise _malformed(matrix, f"it has the index {found}; with {n_minor} {minor}, 0 to {n_minor - 1} are valid")
@@ -199,6 +198,10 @@ def _member(matrix: h5py.Group, name: str) -> h5py.Dataset:
     if not isinstance(array, h5py.Dataset) or array.ndim != 1:
         raise _malformed(matrix, f"it has no array '{name}' of one dimension")
     return array
+
+
+def _range(values: np.ndarray) -> tuple[int, int]:
+    return int(values.min()), int(values.max())
 
 
 def _malformed(matrix: h5py.Group, problem: str) -> PerturbenchError:
