@@ -63,7 +63,7 @@ def test_a_suite_is_changed_by_options_and_can_be_printed(project, monkeypatch):
     monkeypatch.chdir(project)
     given = ["--suite=paper", "--tasks=norman19", "--models=gears,sams_vae", "--params=trainer.max_epochs:7"]
     lines = CliRunner().invoke(benchmark, [*given, "--dry-run"]).stdout.splitlines()
-    params = "hyperparameters:published,trainer.max_epochs:7"
+    params = "hyperparameters:published,evaluation.metrics:paper,trainer.max_epochs:7"
     cells = [
         f"kedro run --pipelines=modeling --params=task=norman19,model=sams_vae,seed={seed},{params}"
         for seed in range(5)
