@@ -69,7 +69,7 @@ def test_a_suite_is_changed_by_options_and_can_be_printed(project, monkeypatch):
         for seed in range(5)
     ]
     assert lines[1:-1] == cells
-    shared = "--params=task=norman19,trainer.max_epochs:7"
+    shared = "--params=task=norman19,evaluation.metrics:paper,trainer.max_epochs:7"
     assert lines[0] == f"kedro run --pipelines=ingestion,splitting,preprocessing {shared}"
     assert lines[-1] == f"kedro run --pipelines=evaluation,reporting {shared}"
 
