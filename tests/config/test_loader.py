@@ -1,5 +1,6 @@
 """Configuration: layering, selection, and messages for what is not there."""
 
+import traceback
 from pathlib import Path
 
 import pytest
@@ -260,6 +261,7 @@ def test_unknown_names_are_refused_with_the_known_ones(load_config, parameters, 
         ({"hpo": {"storage": "redis://x"}}, "journal:<file>"),
         ({"hpo": {"storage": "postgresql://me:secret@db/hpo"}}, "leave it out of the address"),
         ({"hpo": {"storage": "postgresql://me@db/hpo?password=secret"}}, "PGPASSWORD"),
+        ({"hpo": {"storage": "postgresql://me@db/hpo?sslpassword=secret"}}, "PGPASSWORD"),
         ({"data": {"source": {"kind": "url"}}}, "unknown data.source.kind 'url'; choose one of: file, simulation"),
         ({"data": {"source": {"path": None}}}, "data.source.path is not set; kind 'file' needs"),
         ({"data": {"source": {"mismatch": "ignore"}}}, "source: mismatch is 'ignore'"),
@@ -277,6 +279,24 @@ def test_unknown_names_are_refused_with_the_known_ones(load_config, parameters, 
 def test_bad_values_fail_before_any_node(load_config, validate, section, message):
     with pytest.raises(ParameterValidationError, match=message):
         validate(load_config(**section)["parameters"])
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        {"hpo": {"storage": "postgresql://me:SECRET@db/hpo"}},
+        {"hpo": {"storage": "mysql://me:SECRET@db/hpo"}},
+        {"hpo": {"storage": "postgresql://me@db/hpo?password=SECRET"}},
+        {"trainer": {"max_epochs": "https://SECRET@db/hpo"}},
+    ],
+)
+def test_no_secret_is_in_the_traceback_of_a_refusal_or_in_the_command(load_config, validate, section):
+    parameters = load_config(**section)["parameters"]
+    assert "***" in parameters["command"]
+    assert "SECRET" not in parameters["command"]
+    with pytest.raises(ParameterValidationError) as refused:
+        validate(parameters)
+    assert "SECRET" not in "".join(traceback.format_exception(refused.value))
 
 
 def test_a_task_that_extends_another_changes_what_it_names(load_config, tmp_path):
