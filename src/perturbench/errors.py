@@ -52,3 +52,19 @@ def require_choice(what: str, value: object, choices: Iterable[object]) -> None:
     choices = list(choices)
     if value not in choices:
         raise PerturbenchError(f"unknown {what} '{value}'; choose one of: {listing(sorted(map(str, choices)), 50)}")
+
+
+def require_name(what: str, name: object, where: str = "") -> None:
+    """Raise unless ``name`` can be part of a file name, so that no name leads out of the project's folders.
+
+    Raises
+    ------
+    PerturbenchError
+        If it is empty, has other characters than letters, digits, ``_``, ``.`` and ``-``, starts with ``.`` or ``-``,
+        or has two dots in a row.
+    """
+    if not re.fullmatch(r"\w[\w.-]*", str(name)) or ".." in str(name):
+        raise PerturbenchError(
+            f"{what} '{name}'{where} cannot be used, because files are named after it; use letters, digits, '_', '.' "
+            "and '-', begin with a letter, a digit or '_', and do not write two dots in a row."
+        )
