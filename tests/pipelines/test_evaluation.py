@@ -13,6 +13,7 @@ from perturbench.config.sections import (
 )
 from perturbench.errors import PerturbenchError
 from perturbench.pipelines.evaluation.nodes import evaluate_predictions, rank_models
+from perturbench.pipelines.evaluation.scoring import Outcome
 from perturbench.pipelines.preprocessing.nodes import prepare_cells
 from perturbench.pipelines.splitting.nodes import assign_split
 from perturbench.provenance import Stamp
@@ -98,6 +99,24 @@ def test_what_no_check_foresees_refuses_only_its_prediction(task):
     scores, log, _, _ = evaluate_predictions({"good": lambda: truth, "odd": unreadable}, {}, *settings)
     assert list(scores) == ["good"]
     assert log.set_index("prediction").loc["odd", "reason"] == "it cannot be scored: TypeError: no such type"
+
+
+@pytest.mark.parametrize("name", ["=cmd|' C calc'!A0", "+1", "-x/seed0", "@SUM(A1)", "\tx", "\rx"])
+def test_a_name_that_starts_a_formula_is_refused_alone(task, name):
+    scores, log, _ = evaluate(task, {"good": task[-1], name: task[-1]}, {"=old": pd.DataFrame()})
+    assert list(scores) == ["good"]
+    assert log.set_index("status").loc["refused", "reason"] == (
+        f"the name '{name}' begins with '{name[0]}', which spreadsheets take for the start of a formula; give the file "
+        "a name that begins with a letter or a digit."
+    )
+    assert set(log["prediction"]) == {"good", f"'{name}", "'=old"}
+    assert not log.map(lambda text: text.startswith(("=", "+", "-", "@", "\t", "\r"))).any(axis=None)
+
+
+def test_the_command_of_a_dropped_in_file_starts_no_formula(task):
+    outcome = Outcome("refused", "=x", Stamp.make("mine", command="=cmd|' C calc'!A0"))
+    assert outcome.row("good")["command"] == "'=cmd|' C calc'!A0"
+    assert outcome.row("good")["reason"] == "'=x"
 
 
 def test_scores_that_cannot_be_read_are_computed_again(task):

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from perturbench.analysis.profiles import Reference
 
 logger = logging.getLogger(__name__)
+#: A spreadsheet takes a cell that begins with one of these for a formula, which may run a program.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 @dataclass(frozen=True)
@@ -49,16 +51,17 @@ class Outcome:
     similarities: pd.DataFrame | None = None
 
     def row(self, name: str) -> dict[str, str]:
-        """Return the row of the evaluation log under the prediction's name."""
+        """Return the row of the evaluation log under the prediction's name; no text in it starts a formula."""
         hparams = self.stamp.settings.get("hyperparameters") if self.stamp else None
-        return {
+        row = {
             "prediction": name,
             "model": model_and_seed(name)[0],
             "status": self.status,
             "reason": self.reason,
             "hyperparameters": "" if hparams is None else json.dumps(hparams),
-            "command": self.stamp.command if self.stamp else "",
+            "command": str(self.stamp.command) if self.stamp else "",
         }
+        return {column: f"'{text}" if text.startswith(_FORMULA) else text for column, text in row.items()}
 
 
 class Scorer:
@@ -123,6 +126,11 @@ class Scorer:
     def _evaluate(
         self, name: str, load: Callable[[], ad.AnnData], load_scores: Callable[[], pd.DataFrame] | None
     ) -> Outcome:
+        if name.startswith(_FORMULA):
+            raise PerturbenchError(
+                f"the name '{name}' begins with '{name[0]}', which spreadsheets take for the start of a formula; give "
+                "the file a name that begins with a letter or a digit."
+            )
         adata = _load(load, name)
         try:
             prediction_stamp = Stamp.read(adata.uns)
