@@ -113,6 +113,16 @@ def test_a_name_that_starts_a_formula_is_refused_alone(task, name):
     assert not log.map(lambda text: text.startswith(("=", "+", "-", "@", "\t", "\r"))).any(axis=None)
 
 
+def test_a_file_named_like_a_model_is_no_further_seed(task):
+    names = ["mean_response", "mean_response/seed0", "mean_response/seed1", "mean_response_2"]
+    scores, log, _ = evaluate(task, dict.fromkeys(names, task[-1]))
+    assert list(scores) == names[1:]
+    assert log.set_index("status").loc["refused", "reason"] == (
+        "'mean_response' has the name of the model of 'mean_response/seed0' and would count as another seed of it; "
+        "give the file another name."
+    )
+
+
 def test_the_command_of_a_dropped_in_file_starts_no_formula(task):
     outcome = Outcome("refused", "=x", Stamp.make("mine", command="=cmd|' C calc'!A0"))
     assert outcome.row("good")["command"] == "'=cmd|' C calc'!A0"
