@@ -63,13 +63,13 @@ def test_a_suite_is_changed_by_options_and_can_be_printed(project, monkeypatch):
     monkeypatch.chdir(project)
     given = ["--suite=paper", "--tasks=norman19", "--models=gears,sams_vae", "--params=trainer.max_epochs:7"]
     lines = CliRunner().invoke(benchmark, [*given, "--dry-run"]).stdout.splitlines()
-    params = "hyperparameters:published,trainer.max_epochs:7"
+    params = "hyperparameters:published,evaluation.metrics:paper,trainer.max_epochs:7"
     cells = [
         f"kedro run --pipelines=modeling --params=task=norman19,model=sams_vae,seed={seed},{params}"
         for seed in range(5)
     ]
     assert lines[1:-1] == cells
-    shared = "--params=task=norman19,trainer.max_epochs:7"
+    shared = "--params=task=norman19,evaluation.metrics:paper,trainer.max_epochs:7"
     assert lines[0] == f"kedro run --pipelines=ingestion,splitting,preprocessing {shared}"
     assert lines[-1] == f"kedro run --pipelines=evaluation,reporting {shared}"
 
