@@ -100,6 +100,10 @@ def test_model_with_two_losses_and_two_optimizers(run, user_modules):
     table = pd.read_csv(next((user_modules / "data").glob("**/two/seed0.losses.csv")))
     assert {"train_loss", "val_loss", "train_error", "val_error", "train_shift_loss"} <= set(table.columns)
     assert table.notna().all(axis=None)
+    run("template", **TINY, model="two")
+    del sys.modules["my_models"]
+    run("prediction", **TINY, model="two")
+    assert list((user_modules / "data").glob("**/counterfactuals/**/two/seed0/*.h5ad"))
 
 
 @pytest.mark.parametrize("block", blocks("python"))

@@ -298,3 +298,9 @@ def test_a_checkpoint_depends_on_no_number_of_workers_and_on_the_rest():
     assert stamp(TrainerConfig(num_workers=2), penalty=0.1).differences(before) == []
     changed = stamp(TrainerConfig(batch_size=2), penalty=0.2).differences(before)
     assert changed == ["hyperparameters: penalty (0.2, was 0.1)", "trainer: batch_size (2, was 256)"]
+
+
+def test_a_stamp_has_no_secrets():
+    stamp = Stamp.make(settings={"data": {"files": [{"url": "https://me:SECRET@host/a?token=SECRET"}]}})
+    assert "https://me:***@host/a?token=***" in stamp.text()
+    assert "SECRET" not in stamp.text()

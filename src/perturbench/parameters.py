@@ -23,7 +23,8 @@ class Parameters(BaseModel):
         On unknown names (the message lists the known ones), and on values of the wrong type or out of range.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Inputs are hidden in pydantic's own message, which a traceback shows: they may contain a password.
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     def __init__(self, **values: Any) -> None:
         try:

@@ -1,5 +1,8 @@
 """Configuration: layering, selection, and messages for what is not there."""
 
+import re
+import shutil
+import traceback
 from pathlib import Path
 
 import pytest
@@ -108,8 +111,6 @@ def test_published_values_are_chosen_by_task(load_config, model):
 
 
 def test_later_layers_win(load_config, tmp_path):
-    import shutil
-
     shutil.copytree(CONF, tmp_path / "conf")
     (tmp_path / "conf/mine").mkdir()
     (tmp_path / "conf/mine/parameters.yml").write_text(
@@ -131,8 +132,6 @@ class TestLocal:
 
     @pytest.fixture
     def conf(self, tmp_path):
-        import shutil
-
         shutil.copytree(CONF, tmp_path / "conf", ignore=shutil.ignore_patterns("local"))
         for name in ("local", "mine"):
             (tmp_path / "conf" / name).mkdir()
@@ -187,8 +186,6 @@ class TestExtends:
     """A task or model may extend another."""
 
     def write(self, tmp_path, models):
-        import shutil
-
         shutil.copytree(CONF, tmp_path / "conf")
         (tmp_path / "conf/base/parameters/models/mine.yml").write_text(yaml.safe_dump({"models": models}))
         return tmp_path / "conf"
@@ -260,6 +257,7 @@ def test_unknown_names_are_refused_with_the_known_ones(load_config, parameters, 
         ({"hpo": {"storage": "redis://x"}}, "journal:<file>"),
         ({"hpo": {"storage": "postgresql://me:secret@db/hpo"}}, "leave it out of the address"),
         ({"hpo": {"storage": "postgresql://me@db/hpo?password=secret"}}, "PGPASSWORD"),
+        ({"hpo": {"storage": "postgresql://me@db/hpo?sslpassword=secret"}}, "PGPASSWORD"),
         ({"data": {"source": {"kind": "url"}}}, "unknown data.source.kind 'url'; choose one of: file, simulation"),
         ({"data": {"source": {"path": None}}}, "data.source.path is not set; kind 'file' needs"),
         ({"data": {"source": {"mismatch": "ignore"}}}, "source: mismatch is 'ignore'"),
@@ -279,9 +277,55 @@ def test_bad_values_fail_before_any_node(load_config, validate, section, message
         validate(load_config(**section)["parameters"])
 
 
-def test_a_task_that_extends_another_changes_what_it_names(load_config, tmp_path):
-    import shutil
+@pytest.mark.parametrize(
+    "section",
+    [
+        {"hpo": {"storage": "postgresql://me:SECRET@db/hpo"}},
+        {"hpo": {"storage": "mysql://me:SECRET@db/hpo"}},
+        {"hpo": {"storage": "postgresql://me@db/hpo?password=SECRET"}},
+        {"trainer": {"max_epochs": "https://SECRET@db/hpo"}},
+    ],
+)
+def test_no_secret_is_in_the_traceback_of_a_refusal_or_in_the_command(load_config, validate, section):
+    parameters = load_config(**section)["parameters"]
+    assert "***" in parameters["command"]
+    assert "SECRET" not in parameters["command"]
+    with pytest.raises(ParameterValidationError) as refused:
+        validate(parameters)
+    assert "SECRET" not in "".join(traceback.format_exception(refused.value))
 
+
+UNSAFE = ["../../x", "a/b", "..", ".x", "a..b", "a\\b", "a b", "=x", "-x", "x\n"]
+
+
+@pytest.mark.parametrize("kind", ["task", "model"])
+@pytest.mark.parametrize("name", [*UNSAFE, ""])
+def test_a_chosen_name_leads_to_no_other_folder(load_config, kind, name):
+    with pytest.raises(PerturbenchError, match=rf"{kind} '{re.escape(name)}' cannot be used.*use letters"):
+        load_config(**{kind: name})["parameters"]
+
+
+@pytest.mark.parametrize("layer", ["base", "local"])
+@pytest.mark.parametrize("kind", ["tasks", "models", "published"])
+@pytest.mark.parametrize("name", UNSAFE)
+def test_a_name_in_a_file_leads_to_no_other_folder(load_config, tmp_path, layer, kind, name):
+    shutil.copytree(CONF, tmp_path / "conf", ignore=shutil.ignore_patterns("local"))
+    (tmp_path / "conf/local").mkdir()
+    (tmp_path / "conf" / layer / "parameters_mine.yml").write_text(yaml.safe_dump({kind: {name: {"extends": "demo"}}}))
+    with pytest.raises(PerturbenchError, match=rf"'{kind}', '{re.escape(name)}' of '.*parameters_mine.yml' cannot"):
+        load_config(conf=tmp_path / "conf")["parameters"]
+
+
+@pytest.mark.parametrize("name", [*UNSAFE, ""])
+def test_a_data_set_and_its_file_lead_to_no_other_folder(load_config, validate, name):
+    with pytest.raises(ParameterValidationError, match=r"(?s)the data set .* cannot be used"):
+        validate(load_config(data={"dataset": name})["parameters"])
+    published = {"raw": {"files": {"x": {"url": "http://x"}}, "read": name}}
+    with pytest.raises(ParameterValidationError, match=r"(?s)the file .* cannot be used"):
+        validate(load_config(data={"source": {"published": published}})["parameters"])
+
+
+def test_a_task_that_extends_another_changes_what_it_names(load_config, tmp_path):
     shutil.copytree(CONF, tmp_path / "conf")
     folder = tmp_path / "conf/base/parameters/tasks"
     (folder / "mine.yml").write_text("tasks: {mine: {title: Mine, extends: norman19, splitter: {seed: 7}}}\n")
@@ -316,8 +360,6 @@ def test_every_form_can_be_chosen(load_config, validate):
 
 
 def test_unknown_keys_of_a_task_file_are_refused(load_config, tmp_path):
-    import shutil
-
     shutil.copytree(CONF, tmp_path / "conf")
     (tmp_path / "conf/base/parameters/tasks/odd.yml").write_text("tasks: {odd: {data: {dataset: x}, spliter: {}}}\n")
     with pytest.raises(PerturbenchError, match="task 'odd' has unknown keys: spliter"):

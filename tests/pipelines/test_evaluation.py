@@ -14,6 +14,7 @@ from perturbench.config.sections import (
 )
 from perturbench.errors import PerturbenchError
 from perturbench.pipelines.evaluation.nodes import evaluate_predictions, rank_models
+from perturbench.pipelines.evaluation.scoring import Outcome
 from perturbench.pipelines.preprocessing.nodes import prepare_cells
 from perturbench.pipelines.splitting.nodes import assign_split
 from perturbench.provenance import Stamp
@@ -127,6 +128,34 @@ def test_repeated_entries_of_a_prediction_are_summed(task):
     )
     assert twice.X.nnz == n_stored, "the prediction itself is not changed"
     assert len(twice.X.data) == n_stored
+
+
+@pytest.mark.parametrize("name", ["=cmd|' C calc'!A0", "+1", "-x/seed0", "@SUM(A1)", "\tx", "\rx"])
+def test_a_name_that_starts_a_formula_is_refused_alone(task, name):
+    scores, log, _ = evaluate(task, {"good": task[-1], name: task[-1]}, {"=old": pd.DataFrame()})
+    assert list(scores) == ["good"]
+    assert log.set_index("status").loc["refused", "reason"] == (
+        f"the name '{name}' begins with '{name[0]}', which spreadsheets take for the start of a formula; give the file "
+        "a name that begins with a letter or a digit."
+    )
+    assert set(log["prediction"]) == {"good", f"'{name}", "'=old"}
+    assert not log.map(lambda text: text.startswith(("=", "+", "-", "@", "\t", "\r"))).any(axis=None)
+
+
+def test_a_file_named_like_a_model_is_no_further_seed(task):
+    names = ["mean_response", "mean_response/seed0", "mean_response/seed1", "mean_response_2"]
+    scores, log, _ = evaluate(task, dict.fromkeys(names, task[-1]))
+    assert list(scores) == names[1:]
+    assert log.set_index("status").loc["refused", "reason"] == (
+        "'mean_response' has the name of the model of 'mean_response/seed0' and would count as another seed of it; "
+        "give the file another name."
+    )
+
+
+def test_the_command_of_a_dropped_in_file_starts_no_formula(task):
+    outcome = Outcome("refused", "=x", Stamp.make("mine", command="=cmd|' C calc'!A0"))
+    assert outcome.row("good")["command"] == "'=cmd|' C calc'!A0"
+    assert outcome.row("good")["reason"] == "'=x"
 
 
 def test_scores_that_cannot_be_read_are_computed_again(task):

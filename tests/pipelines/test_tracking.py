@@ -120,6 +120,17 @@ def test_parameters_are_kept_until_the_run_starts(store):
     assert run.data.metrics == {"control/rmse_average": 0.25}
 
 
+def test_secrets_are_masked(store):
+    address, masked = "postgresql://me:SECRET@host/db", "postgresql://me:***@host/db"
+    tracker = RunTracker(store, {"runtime_params": str({"hpo.storage": address})})
+    tracker.log_params({"hpo": {"storage": address}, "data.rename_perturbations": {"a": address}})
+    tracker.start()
+    tracker.end("FINISHED")
+    run = mlflow.last_active_run()
+    assert run.data.params["hpo.storage"] == masked
+    assert "SECRET" not in str(run.to_dictionary())
+
+
 def test_a_run_inside_the_callers_is_its_child(store):
     tracker = RunTracker(store, {})
     mlflow.set_tracking_uri(store.tracking_uri)

@@ -85,6 +85,71 @@ class TestBuild:
             load_model(tmp_path / "absent.ckpt")
 
 
+CODE = """
+from perturbench.models import LatentAdditive
+class Mine(LatentAdditive): pass
+open(__file__ + ".ran", "w").close()
+"""
+
+
+class TestCodeOfACheckpoint:
+    """A checkpoint names a class; the code of a module that nobody allowed is not run."""
+
+    @pytest.fixture
+    def stored(self, tmp_path, monkeypatch):
+        """Return a checkpoint of a class in a module that is not imported, and the file that its code would write."""
+        for name in ("their_models", "facade"):
+            monkeypatch.delitem(sys.modules, name, raising=False)
+        monkeypatch.syspath_prepend(str(tmp_path))
+        (tmp_path / "their_models.py").write_text(CODE)
+        (tmp_path / "facade.py").write_text("from their_models import Mine")
+        yield self.of("their_models.Mine"), tmp_path / "their_models.py.ran"
+        for name in ("their_models", "facade", "their", "their_models_2"):
+            sys.modules.pop(name, None)
+
+    @staticmethod
+    def of(target):
+        trained = checkpoint("latent")
+        return {**trained, "perturbench_model": {**trained["perturbench_model"], "target": target}}
+
+    @pytest.mark.parametrize("allowed", [None, "", "json", "their", "their_models_2"])
+    def test_code_that_is_not_allowed(self, stored, tmp_path, allowed):
+        if allowed and allowed.startswith("their"):
+            (tmp_path / f"{allowed}.py").write_text("")
+        with pytest.raises(PerturbenchError, match=r"'their_models\.Mine'.*allow_code_from=\"their_models\""):
+            load_model(stored[0], allow_code_from=allowed)
+        assert "their_models" not in sys.modules
+        assert not stored[1].exists()
+
+    @pytest.mark.parametrize("allowed", ["their_models", "facade"])
+    def test_module_that_is_allowed(self, stored, module, allowed):
+        loaded = load_model(stored[0], allow_code_from=allowed)
+        assert type(loaded).__qualname__ == "Mine"
+        here, there = (predict(model, module, accelerator="cpu") for model in (trained("latent"), loaded))
+        assert np.array_equal(here.X, there.X)
+
+    def test_class_that_is_imported_already(self, stored):
+        from their_models import Mine
+
+        assert type(load_model(stored[0])) is Mine
+
+    def test_file(self, stored, tmp_path):
+        torch.save(stored[0], tmp_path / "model.ckpt")
+        with pytest.raises(PerturbenchError, match="their_models"):
+            load_model(tmp_path / "model.ckpt")
+        assert not stored[1].exists()
+        assert load_model(tmp_path / "model.ckpt", allow_code_from="their_models").training is False
+
+    @pytest.mark.parametrize("target", [None, "Mine", "", "numpy.mean", "perturbench.models", "perturbench.modelsx.Y"])
+    def test_target_that_names_no_class(self, target):
+        with pytest.raises(PerturbenchError, match=r"model class|not a name"):
+            load_model(self.of(target))
+
+    def test_allowed_module_that_is_not_there(self, stored):
+        with pytest.raises(PerturbenchError, match="'no_such_module' of allow_code_from cannot be imported"):
+            load_model(stored[0], allow_code_from="no_such_module")
+
+
 @pytest.mark.shared
 def test_checkpoints_predict_the_same_in_a_fresh_process(real_checkpoints, real_module, tmp_path):
     batch = real_module.counterfactuals()[::7]

@@ -10,7 +10,7 @@ from kedro.config import MissingConfigException, OmegaConfigLoader
 from omegaconf import DictConfig, OmegaConf
 
 from perturbench.config.command_line import command_of
-from perturbench.config.selection import select_parameters
+from perturbench.config.selection import require_names, select_parameters
 
 
 class LayeredConfigLoader(OmegaConfigLoader):
@@ -66,6 +66,7 @@ class LayeredConfigLoader(OmegaConfigLoader):
                 _ = self._params  # report mistakes in the parameters here; a resolver would wrap the message
             return super()._resolve_from_raw_config(key, base_configs, env_configs, *rest)
         if self._base is None:
+            require_names({**base_configs, **env_configs})
             self._base, self._env = _merge_files(_by_path(base_configs)), _merge_files(env_configs)
         return self._selected(self.runtime_params or {})
 

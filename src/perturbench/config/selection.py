@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from perturbench.errors import PerturbenchError, listing, require_choice
+from perturbench.errors import PerturbenchError, listing, require_choice, require_name
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 #: Sections that a task's or a model's YAML may override.
 SECTIONS = (
@@ -66,6 +69,8 @@ def select_parameters(base: DictConfig, env: DictConfig, runtime: DictConfig) ->
             f"unknown parameters in conf/local or the environment: {listing(unknown)}; known: {listing(base, 50)}."
         )
     chosen = _top_level(base, env, runtime)
+    for kind in ("task", "model"):
+        require_name(kind, chosen[kind])
     task = _with_parent("task", chosen.task, _entries("tasks", base, env), _TASK_KEYS)
     model = _with_parent("model", chosen.model, _entries("models", base, env), _MODEL_KEYS)
     require_choice("value of 'hyperparameters'", chosen.hyperparameters, HYPERPARAMETERS)
@@ -85,6 +90,14 @@ def select_parameters(base: DictConfig, env: DictConfig, runtime: DictConfig) ->
     overrides = [layer.get("hparams") or {} for layer in (env, runtime)]
     chosen["hparams"] = _hyperparameters(chosen, model.get("defaults") or {}, published, overrides)
     return chosen
+
+
+def require_names(files: Mapping[Path, DictConfig]) -> None:
+    """Raise unless files can be named after all tasks and models in the parameters, by the path of their file."""
+    for path, config in files.items():
+        for kind in _ENTRIES:
+            for name in config.get(kind) or ():
+                require_name(f"the name in section '{kind}',", name, f" of '{path}'")
 
 
 def _merge_section(section: str, layers: list[Any]) -> DictConfig:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 from pydantic import ConfigDict
 
+from perturbench.errors import without_secrets
 from perturbench.parameters import Parameters
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class RunTracker:
 
     def __init__(self, config: TrackingConfig, tags: dict[str, str]) -> None:
         self._config = config
-        self._tags = tags
+        self._tags = {name: without_secrets(text) for name, text in tags.items()}
         self._run_id: str | None = None
         self._params: dict[str, Any] = {}
         self._n_logged = 0
@@ -182,7 +183,8 @@ def _plain(value: Any) -> Any:
 
 def _flatten(prefix: str, value: Any) -> list[tuple[str, Any]]:
     if not isinstance(value, dict) or prefix.endswith(_FREE_MAPPINGS):
-        return [(_mlflow_name(prefix), json.dumps(value) if isinstance(value, dict) else value)]
+        text = json.dumps(value) if isinstance(value, dict) else str(value)
+        return [(_mlflow_name(prefix), without_secrets(text))]
     return [pair for key, item in value.items() for pair in _flatten(f"{prefix}.{key}", item)]
 
 

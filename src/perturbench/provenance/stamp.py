@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from perturbench import __version__
+from perturbench.errors import without_secrets
 from perturbench.provenance.fingerprints import fingerprint_parameters, jsonable
 
 #: Key under which a stamp is stored in ``uns`` of an h5ad, in a checkpoint or in ``attrs`` of a table.
@@ -175,5 +176,13 @@ def _shown(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as JSON gives it back, so that a stored stamp equals a new one."""
-    return json.loads(json.dumps(value, default=jsonable))
+    """Return a value as JSON gives it back, so that a stored stamp equals a new one, and without secrets."""
+    return _masked(json.loads(json.dumps(value, default=jsonable)))
+
+
+def _masked(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _masked(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_masked(item) for item in value]
+    return without_secrets(value) if isinstance(value, str) else value

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from perturbench.data.groups import Keys
 from perturbench.data.sources.simulation import SimulationSettings
-from perturbench.errors import PerturbenchError, require_choice
+from perturbench.errors import PerturbenchError, require_choice, require_name
 from perturbench.parameters import Parameters
 
 if TYPE_CHECKING:
@@ -37,6 +37,12 @@ class PublishedConfig(Parameters):
     conversion: str | None = None
     licence: str | None = None
     splitter: dict[str, Any] = Field(default={})
+
+    @field_validator("read")
+    @classmethod
+    def _safe_read(cls, value: str) -> str:
+        require_name("the file", value)
+        return value
 
     @property
     def remote_files(self) -> tuple[RemoteFile, ...]:
@@ -105,6 +111,12 @@ class DataConfig(Parameters):
     curation: tuple[dict[str, dict[str, Any]], ...] = ()
     min_controls: int = Field(default=1, ge=1)
     card: CardConfig = CardConfig()
+
+    @field_validator("dataset")
+    @classmethod
+    def _safe_dataset(cls, value: str) -> str:
+        require_name("the data set", value)
+        return value
 
     @field_validator("curation")
     @classmethod

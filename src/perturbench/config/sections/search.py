@@ -28,7 +28,8 @@ class HpoConfig(Parameters):
                 "workers on several machines."
             )
         address = urlsplit(value)
-        if address.scheme == "postgresql" and (address.password or "password" in parse_qs(address.query)):
+        secret = {"password", "sslpassword"} & set(parse_qs(address.query))
+        if address.scheme == "postgresql" and (address.password or secret):
             raise PerturbenchError(
                 "storage contains a password, which logs and tracking would show; leave it out of the address, and set "
                 "the environment variable PGPASSWORD or the file ~/.pgpass."

@@ -10,7 +10,7 @@ import pandas as pd
 
 from perturbench.analysis.score_table import valid_scores
 from perturbench.config.sections import DataConfig, EvaluationConfig, PredictionConfig
-from perturbench.pipelines.evaluation.scoring import Scorer, evaluation_log
+from perturbench.pipelines.evaluation.scoring import Scorer, evaluation_log, seeds_of_the_same_model
 from perturbench.pipelines.metrics import configured_metrics
 from perturbench.pipelines.stamps import stamp_text
 
@@ -33,7 +33,8 @@ def evaluate_predictions(
 
     scorer = Scorer(prepared, split, configured_metrics(evaluation), data, prediction, evaluation, task)
     names = tqdm(sorted(predictions), desc="Evaluating", disable=not sys.stderr.isatty())
-    outcomes = {name: scorer(name, predictions[name], known_scores.get(name)) for name in names}
+    others = {name: seeds_of_the_same_model(name, predictions) for name in predictions}
+    outcomes = {name: scorer(name, predictions[name], known_scores.get(name), others[name]) for name in names}
     log = evaluation_log(outcomes, known_scores, task)
     scores = {name: outcome.scores for name, outcome in outcomes.items() if outcome.scores is not None}
     similarities = {name: found.similarities for name, found in outcomes.items() if found.similarities is not None}

@@ -20,12 +20,14 @@ from perturbench.pipelines.stamps import current_inputs, require_current_predict
 from perturbench.provenance import KEY, Stamp, fingerprint_adata
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from perturbench.analysis.metrics.registry import Metric
     from perturbench.analysis.profiles import Reference
 
 logger = logging.getLogger(__name__)
+#: A spreadsheet takes a cell that begins with one of these for a formula, which may run a program.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 @dataclass(frozen=True)
@@ -49,16 +51,17 @@ class Outcome:
     similarities: pd.DataFrame | None = None
 
     def row(self, name: str) -> dict[str, str]:
-        """Return the row of the evaluation log under the prediction's name."""
+        """Return the row of the evaluation log under the prediction's name; no text in it starts a formula."""
         hparams = self.stamp.settings.get("hyperparameters") if self.stamp else None
-        return {
+        row = {
             "prediction": name,
             "model": model_and_seed(name)[0],
             "status": self.status,
             "reason": self.reason,
             "hyperparameters": "" if hparams is None else json.dumps(hparams),
-            "command": self.stamp.command if self.stamp else "",
+            "command": str(self.stamp.command) if self.stamp else "",
         }
+        return {column: f"'{text}" if text.startswith(_FORMULA) else text for column, text in row.items()}
 
 
 class Scorer:
@@ -90,7 +93,11 @@ class Scorer:
         self._stamp = score_stamp(self._inputs, metrics, data, prediction, evaluation, task)
 
     def __call__(
-        self, name: str, load: Callable[[], ad.AnnData], load_scores: Callable[[], pd.DataFrame] | None
+        self,
+        name: str,
+        load: Callable[[], ad.AnnData],
+        load_scores: Callable[[], pd.DataFrame] | None,
+        seeds: Sequence[str] = (),
     ) -> Outcome:
         """Return the outcome of a prediction; an error refuses this prediction and does not stop the others.
 
@@ -100,8 +107,11 @@ class Scorer:
             Name of the prediction: ``<model>/seed<k>``, or any other.
         load, load_scores
             Functions that read the prediction and, if there are any, its earlier scores.
+        seeds
+            Names of predictions with a seed by a model of this name, if this prediction has no seed.
         """
         try:
+            _require_other_name(name, seeds)
             outcome = self._evaluate(name, load, load_scores)
         except PerturbenchError as error:
             outcome = Outcome(REFUSED, str(error))
@@ -206,6 +216,25 @@ def evaluation_log(outcomes: Mapping[str, Outcome], scored: Iterable[str], task:
         raise PerturbenchError(f"every prediction of task '{task}' was refused; the first because: {first.reason}")
     gone = dict.fromkeys(sorted(set(scored) - set(outcomes)), Outcome(ORPHAN, "its scores are left out"))
     return pd.DataFrame([outcome.row(name) for name, outcome in {**outcomes, **gone}.items()])
+
+
+def seeds_of_the_same_model(name: str, predictions: Iterable[str]) -> list[str]:
+    """Return the predictions ``<name>/seed<k>``, among whose seeds a prediction of this name would be counted."""
+    return sorted(other for other in predictions if other != name and model_and_seed(other)[0] == name)
+
+
+def _require_other_name(name: str, seeds: Sequence[str]) -> None:
+    """Refuse the name of a prediction that starts a formula, or that makes it a further seed of a model."""
+    if name.startswith(_FORMULA):
+        raise PerturbenchError(
+            f"the name '{name}' begins with '{name[0]}', which spreadsheets take for the start of a formula; give "
+            "the file a name that begins with a letter or a digit."
+        )
+    if seeds:
+        raise PerturbenchError(
+            f"'{name}' has the name of the model of '{seeds[0]}' and would count as another seed of it; give the file "
+            "another name."
+        )
 
 
 def _stale_because(stamp: Stamp, load_scores: Callable[[], pd.DataFrame] | None) -> str | None:

@@ -56,6 +56,7 @@ def predict(
     data: DataConfig,
     trainer: TrainerConfig,
     prediction: PredictionConfig,
+    model_target: str,
     command: str,
 ) -> dict[str, ad.AnnData]:
     """Predict the cells of a part of the split, as the partition of this model and seed."""
@@ -64,7 +65,8 @@ def predict(
 
     trained = require_current_checkpoint(checkpoint, prepared, split)
     datamodule = make_datamodule(prepared, split, data, trainer, prediction, trained.seed or 0)
-    cells = predict_cells(load_model(checkpoint), datamodule, prediction.part, accelerator=trainer.accelerator)
+    network = load_model(checkpoint, allow_code_from=model_target.rpartition(".")[0])
+    cells = predict_cells(network, datamodule, prediction.part, accelerator=trainer.accelerator)
     cells.uns[KEY] = prediction_stamp(trained, prediction, command).text()
     return {f"{trained.model}/seed{trained.seed}": cells}
 

@@ -37,6 +37,7 @@ def create_pipeline(**_: object) -> Pipeline:
                     "params:data",
                     "params:trainer",
                     "params:prediction",
+                    "params:model_target",
                     "params:command",
                 ],
                 "predictions",

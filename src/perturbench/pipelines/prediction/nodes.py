@@ -22,13 +22,14 @@ def predict_table(
     trainer: TrainerConfig,
     prediction: PredictionConfig,
     queries: QueriesConfig,
+    model_target: str,
 ) -> ad.AnnData:
     """Return counterfactual cells or pseudobulks of the perturbations in the table."""
     from perturbench.training import load_model, predict_queries
 
     trained = require_current_checkpoint(checkpoint, prepared, split)
     datamodule = make_datamodule(prepared, split, data, trainer, prediction, trained.seed or 0)
-    model = load_model(checkpoint)
+    model = load_model(checkpoint, allow_code_from=model_target.rpartition(".")[0])
     model.require_match(datamodule.context)
     predicted = predict_queries(
         model,

@@ -20,6 +20,7 @@ def create_pipeline(**_: object) -> Pipeline:
                     "params:trainer",
                     "params:prediction",
                     "params:queries",
+                    "params:model_target",
                 ],
                 "counterfactuals",
                 name="predict_table",
