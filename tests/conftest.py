@@ -1,6 +1,7 @@
 """Fixtures: small simulated screens, the shared development data, and runs of the project on a copy of its files."""
 
 import os
+import sys
 from pathlib import Path
 
 # Before anything imports the project's settings: no MLflow store in tests, but for the test of tracking itself.
@@ -21,11 +22,12 @@ SHARED = SHARED if SHARED.is_absolute() else ROOT / SHARED
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect tests that need what this machine lacks: development data, a database server, a CUDA device.
+    """Deselect tests that need what this machine lacks: development data, a database server, Linux, a CUDA device.
 
-    In CI the first two run, and fail where it lacks them; CI has no CUDA device.
+    In CI all but the last run, and fail where it lacks them; CI has no CUDA device.
     """
     found = {"shared": SHARED.is_dir(), "postgres": bool(postgres_server.binaries())}
+    found["linux"] = sys.platform == "linux"
     missing = [] if os.environ.get("CI") else [name for name, there in found.items() if not there]
     missing += [] if _cuda_is_there() else ["cuda"]
     absent = [item for item in items if any(item.get_closest_marker(name) for name in missing)]

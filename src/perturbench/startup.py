@@ -27,10 +27,10 @@ def paused_collector() -> Iterator[None]:
 
 
 def finish_imports(modules: Iterable[str]) -> None:
-    """Import modules and resume the garbage collector, if :func:`paused_collector` paused it; otherwise do nothing.
+    """Import modules, then turn on the garbage collector that was paused; do nothing if it was not paused.
 
-    The collector ignores everything that exists now. Call this before data is loaded: the collector would never free
-    data that is part of a reference cycle.
+    From then on, the collector ignores all objects that exist at this point. Call this before data is loaded: the
+    collector would never free data that is part of a reference cycle.
     """
     if not gc.isenabled():
         for name in modules:

@@ -11,7 +11,7 @@ import pytest
 from perturbench.grid.processes import Job, Outcome, execute
 from perturbench.grid.warm import WarmProcess
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="runs are forks on Linux only")
+pytestmark = pytest.mark.linux
 
 
 @pytest.fixture(scope="module")

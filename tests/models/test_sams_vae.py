@@ -1,5 +1,6 @@
 """SAMS-VAE: its masks, the weights of its KL divergences, and what its encoders see."""
 
+import lightning as L
 import pytest
 import torch
 from tests.models.small_models import make_module, new
@@ -136,3 +137,20 @@ def test_gradients_reach_the_masks_of_the_batch_only(module):
 def test_prior_must_be_a_probability(module, prior):
     with pytest.raises(PerturbenchError, match=r"mask_prior_probability is .*; choose a value above 0 and below 1"):
         SAMSVAE(module.context, mask_prior_probability=prior)
+
+
+def test_prediction_sees_more_perturbations_than_a_training_cell_had(module):
+    """A training that was interrupted does not limit the combinations of a later prediction."""
+    batch = small_batch(module)
+    models = [new(SAMSVAE, module, **SMALL_SAMS, embedding_sees_combination=True).eval() for _ in range(2)]
+    models[0]._most_singles = 1  # as a training on single perturbations leaves it if it is interrupted
+    with torch.no_grad():
+        assert torch.equal(models[0].predict(batch), models[1].predict(batch))
+
+
+def test_trains_without_validation(module):
+    model = new(SAMSVAE, module, **SMALL_SAMS)
+    model.plateau = None  # there is no val_loss that could lower the learning rate
+    trainer = L.Trainer(max_epochs=1, logger=False, enable_checkpointing=False, accelerator="cpu", limit_val_batches=0)
+    trainer.fit(model, train_dataloaders=module.train_dataloader())
+    assert model.n_training_cells.max() > 1

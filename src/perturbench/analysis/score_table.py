@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 WHOLE_SPLIT = "(all)"
 #: Columns of the score table that are not covariates.
 SCORE_COLUMNS = ("model", "seed", "metric", "perturbation", "value")
-#: Outcomes of evaluating a prediction: the column ``status`` of an evaluation's log.
+#: How the evaluation of a prediction can end; these are the values of ``status`` in the evaluation log.
 EVALUATED, UP_TO_DATE, REFUSED, ORPHAN = "evaluated", "up to date", "refused", "prediction is gone"
 
 

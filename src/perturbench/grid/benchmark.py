@@ -134,7 +134,7 @@ class Benchmark:
         return self._judge(job, self._run_alone(job))[0] == DONE
 
     def _judge(self, job: Job, outcome: Outcome) -> tuple[str, str]:
-        """Return the final state and the duration of a job; if it failed, store the reason."""
+        """Return how a job ended and how long it took; if it failed, remember why."""
         if outcome.code == 0:
             return DONE, duration(outcome.seconds)
         self.failures[job.name] = f"{failure_of(job, outcome)} ({job.shown_log})"

@@ -13,7 +13,7 @@ class PlateauSettings(Parameters):
     Attributes
     ----------
     factor
-        The learning rate is multiplied by this number.
+        The learning rate is multiplied by this number each time it falls.
     patience
         Number of looks at ``val_loss`` without improvement before the learning rate falls.
     frequency

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -48,7 +48,7 @@ class SAMSVAE(PerturbationModel):
     hidden_dim_x
         Hidden width of cell encoder and decoder.
     hidden_dim_cond
-        Hidden width of the network that encodes perturbations; ``None`` for ``hidden_dim_x``.
+        Hidden width of the network that encodes perturbations; with ``None`` it is ``hidden_dim_x``.
     dropout
         Dropout rate of the decoder.
     inject_covariates_encoder, inject_covariates_decoder
@@ -145,7 +145,8 @@ class SAMSVAE(PerturbationModel):
 
     def on_train_start(self) -> None:
         """Count the training cells of each single perturbation, and the perturbations that a cell has at most."""
-        datasets = [self.trainer.train_dataloader.dataset, self.trainer.val_dataloaders.dataset]  # type: ignore
+        loaders: list[Any] = [self.trainer.train_dataloader, self.trainer.val_dataloaders]
+        datasets = [loader.dataset for loader in loaders if loader is not None]  # validation can be left out
         self.n_training_cells.copy_(datasets[0].perturbation_counts().clamp(min=1))
         # Known here, the number need not be read from the device in every step.
         self._most_singles = max(dataset.most_singles() for dataset in datasets)
@@ -167,7 +168,7 @@ class SAMSVAE(PerturbationModel):
 
     def loss(self, batch: Batch) -> dict[str, torch.Tensor]:
         """Return the negative evidence lower bound of a batch, as in the class description, and its terms."""
-        shift, kl_embedding, kl_mask = self._shift(batch.perturbations, self.training)
+        shift, kl_embedding, kl_mask = self._shift(batch.perturbations, self.training, self._most_singles)
         observed = batch.observed()
         posterior = self._encode(observed, shift, batch)
         decoded = self._decode(posterior.draw(self.training) + shift, batch)
@@ -179,18 +180,24 @@ class SAMSVAE(PerturbationModel):
         }
         return {"loss": torch.stack(list(terms.values())).sum(), **terms}
 
-    def _shift(self, perturbations: torch.Tensor, random: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def _shift(
+        self, perturbations: torch.Tensor, random: bool, most_singles: int | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return each cell's shift ``z_p``, ``(n_cells, latent_dim)``, and the weighted KL of its embeddings and masks.
 
-        Masks and embeddings are drawn if ``random``; otherwise they are their means.
+        Masks and embeddings are drawn if ``random``; otherwise they are their means. ``most_singles`` is the largest
+        number of perturbations per cell; if it is not given, it is read from the device.
         """
         mask = perturbations.new_ones(self.n_perturbations, self.latent_dim)
         kl_mask = perturbations.new_zeros(self.n_perturbations)
         if self.mask_logits is not None:
             mask = sample_mask(self.mask_logits, random)
             kl_mask = bernoulli_kl(self.mask_logits, self.mask_prior_probability).sum(dim=1)
-        shift = self._shift_of_combination if self.embedding_sees_combination else self._shift_of_singles
-        return *shift(perturbations, mask, random), perturbations @ (kl_mask / self.n_training_cells)
+        if self.embedding_sees_combination:
+            shift, kl_embedding = self._shift_of_combination(perturbations, mask, random, most_singles)
+        else:
+            shift, kl_embedding = self._shift_of_singles(perturbations, mask, random)
+        return shift, kl_embedding, perturbations @ (kl_mask / self.n_training_cells)
 
     def _shift_of_singles(
         self, perturbations: torch.Tensor, mask: torch.Tensor, random: bool
@@ -200,10 +207,10 @@ class SAMSVAE(PerturbationModel):
         return perturbations @ (mask * embeddings), perturbations @ (kl / self.n_training_cells)
 
     def _shift_of_combination(
-        self, perturbations: torch.Tensor, mask: torch.Tensor, random: bool
+        self, perturbations: torch.Tensor, mask: torch.Tensor, random: bool, most_singles: int | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return shift and KL of the embeddings, which depend on all perturbations of a cell."""
-        n_singles = self._most_singles or max(1, int(perturbations.sum(dim=1).max()))
+        n_singles = most_singles or max(1, int(perturbations.sum(dim=1).max()))
         present, singles = perturbations.topk(n_singles, dim=1)
         masks = mask[singles]  # (n_cells, n_singles, latent_dim); rows that are not present are weighted with 0
         repeated = perturbations.repeat_interleave(n_singles, dim=0)

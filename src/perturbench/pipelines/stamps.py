@@ -105,7 +105,7 @@ def training_stamp(
 
 
 def prediction_stamp(trained: Stamp, prediction: PredictionConfig, command: str = "") -> Stamp:
-    """Return the stamp of a prediction of a part of the split; ``trained`` is the stamp of the checkpoint."""
+    """Return the stamp of a prediction; ``trained`` is the stamp of the checkpoint that predicts."""
     return trained.extend(settings={"prediction": prediction}, code=prediction_code(), command=command)
 
 
@@ -190,7 +190,7 @@ def require_current_checkpoint(checkpoint: Mapping[str, Any], prepared: ad.AnnDa
 def require_current_prediction(
     stamp: Stamp, inputs: Mapping[str, str], prepared: ad.AnnData, prediction: PredictionConfig, task: str
 ) -> None:
-    """Refuse a prediction of other cells, another split or another part of the split.
+    """Refuse a prediction that was made from other cells or another split, or for another part of the split.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Splits that exist already: in a csv file, or in a column of the cells."""
+"""Read a split from a csv file or from a column of ``obs``."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def _checked(labels: pd.Series, source: str, obs: pd.DataFrame, keys: Keys, stri
     for label in found:
         if label not in _UNUSED:
             require_choice(f"split label in {source}", label, PARTS)
-    # The last place is that of missing labels, whose code is -1.
+    # A missing label has the code -1, which selects the last name.
     names = np.array([*(np.nan if label in _UNUSED else label for label in found), np.nan], dtype=object)
     split = pd.Series(names[codes], labels.index, name="split")
     check_split(split, Groups.from_obs(obs, keys), strict=strict)

@@ -116,7 +116,7 @@ class Scorer:
         except PerturbenchError as error:
             outcome = Outcome(REFUSED, str(error))
         except Exception as error:
-            # A file from elsewhere can fail in ways that no check foresees; the other predictions are still evaluated.
+            # A user's file can fail in a way that no check covers; the other predictions must still be evaluated.
             logger.exception("scoring '%s' failed", name)
             outcome = Outcome(REFUSED, f"it cannot be scored: {type(error).__name__}: {error}")
         level = logging.ERROR if outcome.status == REFUSED else logging.INFO

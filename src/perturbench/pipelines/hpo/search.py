@@ -44,7 +44,7 @@ def run_search(
     hparams
         All hyperparameters of the first trial.
     warmup
-        Number of epochs before a trial can be pruned.
+        Number of epochs that every trial trains before it can be pruned.
     """
     import optuna
 
